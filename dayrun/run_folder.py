@@ -25,6 +25,9 @@ from dayrun.objects import Prefix
 PART_BYTES = 256 * 1024
 """A part that has grown past this is closed and the next one begun: bounds what one flush rewrites."""
 
+PARTS_A_RANK = 1_000_000
+"""Each rank numbers its parts from rank × this on, so that two ranks never write the same object."""
+
 EXIT_STOPPED = 75
 """Exit code of a trainer that wrote a checkpoint because it was told to stop (sysexits' EX_TEMPFAIL: come back later)."""
 EXIT_FAILED = 70
@@ -104,9 +107,9 @@ def step_name(step: int) -> str:
 class LineWriter:
     """Appends JSON lines under `<kind>/<attempt>-<part>.jsonl`; `flush` makes them visible. Safe to call from several threads."""
 
-    def __init__(self, prefix: Prefix, kind: Literal["events", "metrics"], attempt: int) -> None:
+    def __init__(self, prefix: Prefix, kind: Literal["events", "metrics"], attempt: int, rank: int = 0) -> None:
         self._prefix, self._kind, self._attempt = prefix, kind, attempt
-        self._part, self._lines, self._dirty = 0, b"", False
+        self._part, self._lines, self._dirty = rank * PARTS_A_RANK, b"", False
         self._lock = threading.Lock()
 
     def write(self, line: Any) -> None:
@@ -119,7 +122,7 @@ class LineWriter:
         with self._lock:
             if not self._dirty:
                 return
-            self._prefix.put(f"{self._kind}/{self._attempt:04d}-{self._part:06d}.jsonl", self._lines)
+            self._prefix.put(f"{self._kind}/{self._attempt:04d}-{self._part:09d}.jsonl", self._lines)
             self._dirty = False
             if len(self._lines) > PART_BYTES:
                 self._part, self._lines = self._part + 1, b""
@@ -154,9 +157,13 @@ class RunFolder:
         self.check_attempt(attempt)
         self.prefix.put(f"attempts/{attempt:04d}.json", json.dumps({"time": time.time(), **about}).encode())
 
+    def newest_attempt(self) -> int:
+        """The highest attempt that has claimed this folder; 0 when none has."""
+        return max((int(info.key.rsplit("/", 1)[-1][:-5]) for info in self.prefix.objects("attempts")), default=0)
+
     def check_attempt(self, attempt: int) -> None:
         """Raises StaleAttempt when a later attempt than `attempt` has claimed this folder."""
-        newest = max((int(info.key.rsplit("/", 1)[-1][:-5]) for info in self.prefix.objects("attempts")), default=attempt)
+        newest = self.newest_attempt()
         if newest > attempt:
             raise StaleAttempt(f"attempt {attempt} may not write to {self.prefix.url}: attempt {newest} has taken over")
 
@@ -203,6 +210,9 @@ class RunFolder:
     def sample_index(self, step: int) -> SampleIndex:
         """Raises FileNotFoundError when nothing was drawn at `step` yet."""
         return json.loads(self.prefix.get(f"samples/{step_name(step)}/index.json"))
+
+    def put_sample_index(self, index: SampleIndex) -> None:
+        self.prefix.put(f"samples/{step_name(index['step'])}/index.json", json.dumps(index, indent=1).encode())
 
     def sample_picture(self, step: int, file: str) -> bytes:
         return self.prefix.get(f"samples/{step_name(step)}/{file}")

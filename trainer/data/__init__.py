@@ -1,0 +1,1 @@
+"""Shards in and out, and the loader that turns them into batches."""

@@ -1,0 +1,67 @@
+"""What goes wrong, by name: the stop signal, and from an exception the cause that the run's end is recorded with."""
+
+import errno
+import signal
+import traceback
+from types import FrameType
+
+import torch
+from dayrun.rules import RecipeErrors
+
+from dayrun.run_folder import Cause
+
+
+class StopSignal:
+    """Set by SIGTERM or SIGINT. Installed first thing: a process with pid 1 ignores both unless it handles them itself."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def __bool__(self) -> bool:
+        return self.name is not None
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.name = signal.Signals(number).name
+
+
+class DataFault(Exception):
+    """The training data cannot be used as they are; the message names file and offset."""
+
+
+class DivergedError(Exception):
+    """Loss or gradients are no longer numbers."""
+
+
+class StorageFault(Exception):
+    """The run folder could not be written and the recipe says to stop then."""
+
+
+class PeerLostError(Exception):
+    """Another rank went away. Its fault, not ours: the cause is told by whoever saw that rank end."""
+
+
+def cause_of(error: BaseException) -> Cause | None:
+    """The typed cause of an exception that ended the training, or None where another rank is to blame."""
+    text = str(error)
+    if isinstance(error, RecipeErrors):
+        return "spec"
+    if isinstance(error, DataFault):
+        return "data"
+    if isinstance(error, DivergedError):
+        return "diverged"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return "oom"
+    if isinstance(error, StorageFault) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
+        return "storage"
+    if isinstance(error, torch.distributed.DistBackendError) or "gloo" in text.lower() or "nccl" in text.lower():
+        return "nccl_timeout" if "timed out" in text.lower() or "timeout" in text.lower() else None
+    if "CUDA error" in text:
+        return "gpu_fault"
+    return "unknown"
+
+
+def evidence_of(error: BaseException, lines: int = 8) -> list[str]:
+    """The last lines of the traceback: what a person would look for in the log."""
+    return "".join(traceback.format_exception(error)).rstrip().splitlines()[-lines:]

@@ -1,0 +1,162 @@
+"""Pictures while the model learns: fixed prompts and seeds, drawn by all ranks together, appearing in the run folder as they come."""
+
+import io
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dayrun.recipe import Recipe, SampleSet
+from dayrun.run_folder import RunFolder, SampleImage, SampleIndex, step_name
+from trainer.flow import euler, sampling_grid, start_noise, velocity_of
+from trainer.parallel import World
+
+CHUNK = 16
+"""Pictures that one rank draws at a time: small enough that a person sees them come."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Text states of every prompt a run can draw, and of the empty prompt, from the frozen tower; encoded once, kept on the CPU."""
+
+    states: dict[str, tuple[Tensor, Tensor]]  # prompt → (tokens, width) float32, (tokens,) bool
+
+    def of(self, prompts: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
+        """(n, tokens, width) float32 and (n, tokens) bool."""
+        pairs = [self.states[prompt] for prompt in prompts]
+        return torch.stack([s for s, _ in pairs]).to(device), torch.stack([m for _, m in pairs]).to(device)
+
+
+def encode_prompts(recipe: Recipe, world: World) -> Prompts:
+    """Load the text tower on rank 0, encode what the recipe draws and the empty prompt, let the tower go, share the states."""
+    texts = list(dict.fromkeys(prompt for s in recipe.samples.sets for prompt in s.prompts))
+    needs_empty = recipe.objective.caption_dropout > 0 or bool(texts)
+    encoded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    if needs_empty and world.leads:
+        from trainer.text import clean, load_text_encoder  # the tower's library is slow to import: only where it is used
+
+        tower = load_text_encoder(recipe.text.source, recipe.text.tokens)
+        wanted = ["", *texts]
+        states, masks = tower.encode([clean(text, recipe.text.cleaning) for text in wanted])
+        encoded = {text: (s.numpy(), m.numpy()) for text, s, m in zip(wanted, states, masks, strict=True)}
+    return Prompts({text: (torch.from_numpy(s), torch.from_numpy(m)) for text, (s, m) in world.agree(encoded).items()})
+
+
+@torch.no_grad()
+def draw_pictures(model: nn.Module, recipe: Recipe, prompts: Prompts, texts: list[str], seeds: list[int], pixels: int) -> Tensor:
+    """Draw one picture a text: (n, channels, pixels, pixels) float32 in [−1, 1]. Classifier-free guidance (Ho & Salimans 2022, eq. 6)."""
+    fields, objective = recipe.samples, recipe.objective
+    device = next(model.parameters()).device
+    shape = (recipe.model.in_channels, pixels, pixels)
+    start = torch.cat([start_noise(seed, shape, objective.noise_scale) for seed in seeds]).to(device)
+    text, mask = prompts.of(texts, device)
+    guided = fields.guidance != 1.0
+    if guided:
+        empty, empty_mask = prompts.of([""] * len(texts), device)
+        text, mask = torch.cat([text, empty]), torch.cat([mask, empty_mask])
+    used = mask.any(dim=0)  # columns that are padding in every row cost time and change nothing
+    text, mask = text[:, used], mask[:, used]
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        if not guided:
+            return velocity_of(model(x, t, text, mask).float(), x, t, objective)
+        twice, times = torch.cat([x, x]), torch.cat([t, t])
+        told, free = velocity_of(model(twice, times, text, mask).float(), twice, times, objective).chunk(2)
+        return free + fields.guidance * (told - free)
+
+    grid = sampling_grid(fields.steps, fields.shift or objective.times.shift)
+    return euler(velocity, start, grid).clamp(-1, 1)
+
+
+def due(sample_set: SampleSet, step: int, total_steps: int) -> bool:
+    """Whether the set is drawn once `step` steps are done."""
+    return (
+        (step == 0 and sample_set.at_start)
+        or (step == total_steps and sample_set.at_end)
+        or (step > 0 and sample_set.every is not None and step % sample_set.every == 0)
+    )
+
+
+def png(picture: Tensor) -> bytes:
+    """(3, height, width) in [−1, 1] → PNG bytes."""
+    pixels = ((picture + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def draw_sets(
+    model: nn.Module, recipe: Recipe, prompts: Prompts, sets: list[SampleSet], folder: RunFolder, world: World, step: int, attempt: int
+) -> Iterator[tuple[str, int, float]]:
+    """Draw `sets` into samples/<step>/, adding to the index after every chunk; yields (set, pictures, seconds) as each is done.
+
+    Every rank calls it with the same arguments. A set that an earlier attempt finished at this step is not drawn again.
+    """
+    pixels = next(s.pixels for s, end in stage_ends(recipe) if step <= end)
+    index = world.agree(read_index(folder, step, attempt) if world.leads else None)
+    for sample_set in sets:
+        have = {(i["set"], i["prompt"], i["seed"]) for i in index["images"]}
+        wanted = [
+            (number, prompt, sample_set.seed + number)
+            for number, prompt in enumerate(sample_set.prompts)
+            if (sample_set.name, prompt, sample_set.seed + number) not in have
+        ]
+        begun = time.monotonic()
+        for first in range(0, len(wanted), CHUNK * world.size):
+            mine = wanted[first : first + CHUNK * world.size][world.rank :: world.size]
+            drawn: list[tuple[SampleImage, bytes]] = []
+            if mine:
+                pictures = draw_pictures(model, recipe, prompts, [p for _, p, _ in mine], [s for _, _, s in mine], pixels)
+                drawn = [(about(recipe, sample_set.name, n, p, s, pixels), png(x)) for (n, p, s), x in zip(mine, pictures, strict=True)]
+            gathered = world.gather(drawn)
+            if world.leads:
+                for entry, data in (pair for rank in gathered for pair in rank):
+                    folder.prefix.put(f"samples/{step_name(step)}/{entry['file']}", data)
+                    index["images"].append(entry)
+                index["images"].sort(key=lambda image: (image["set"], image["seed"]))
+                put_index(folder, index)
+        yield sample_set.name, len(wanted), time.monotonic() - begun
+    if world.leads:
+        index["complete"] = True
+        put_index(folder, index)
+
+
+def stage_ends(recipe: Recipe) -> list[tuple]:
+    """Each stage with the number of steps done when it ends."""
+    ends, done = [], 0
+    for stage in recipe.stages:
+        done += stage.steps
+        ends.append((stage, done))
+    return ends
+
+
+def read_index(folder: RunFolder, step: int, attempt: int) -> SampleIndex:
+    try:
+        found = folder.sample_index(step)
+    except (FileNotFoundError, ValueError):
+        found = SampleIndex(step=step, attempt=attempt, time=0.0, complete=False, checkpoint=None, images=[])
+    return {**found, "attempt": attempt, "complete": False}
+
+
+def put_index(folder: RunFolder, index: SampleIndex) -> None:
+    index["time"] = time.time()
+    index["checkpoint"] = folder.checkpoint_digest(index["step"])
+    folder.put_sample_index(index)
+
+
+def about(recipe: Recipe, name: str, number: int, prompt: str, seed: int, pixels: int) -> SampleImage:
+    return SampleImage(
+        file=f"{name}-{number:05d}.png",
+        set=name,
+        prompt=prompt,
+        seed=seed,
+        guidance=recipe.samples.guidance,
+        steps=recipe.samples.steps,
+        ema=recipe.samples.ema and recipe.ema is not None,
+        width=pixels,
+        height=pixels,
+    )
