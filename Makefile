@@ -1,0 +1,72 @@
+# The only doors into the project. `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requirements/demo.txt
+export PYTHONUTF8 := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format bench requirements schema chromium clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Environments: hashed requirements into .venv by uv, which pip installs (hashed too). A stamp keeps what is current.
+$(BIN)/uv: requirements/uv.txt
+	@echo "environment: python"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/run.stamp: $(BIN)/uv $(RUN_REQUIREMENTS) pyproject.toml
+	@echo "environment: torch, transformers, fastapi, celery, … (about 6 GB on disk, once)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes $(addprefix -r ,$(RUN_REQUIREMENTS))
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q dayrun service trainer demo
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/run.stamp ## A small model learns to draw on this machine: MINUTES=8, PROMPTS='a red apple on a blue background;…'
+	@$(BIN)/python -m demo $(if $(MINUTES),--minutes $(MINUTES)) $(if $(PROMPTS),--prompts "$(PROMPTS)") $(DEMO_FLAGS)
+
+serve: $(VENV)/run.stamp ## The service with all its parts on http://127.0.0.1:8765 until Ctrl-C
+	@$(BIN)/dayrun serve
+
+test: $(VENV)/dev.stamp chromium ## Every test, about ten minutes on two cores
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/dev.stamp ## ruff, pyright, import rules, migrations and the schema against the code
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m service.check_migrations
+	@$(BIN)/python -m dayrun.rules --check
+
+format: $(VENV)/dev.stamp ## Put the code into its form
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+bench: $(VENV)/dev.stamp ## Every claim about speed, measured: prints ratios
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+schema: $(VENV)/dev.stamp ## Write docs/recipe.schema.json and the table of fields anew
+	@$(BIN)/python -m dayrun.rules --write
+
+chromium: # the browser tests drive Debian's Chromium; elsewhere install one and set CHROMIUM
+	@command -v $${CHROMIUM:-chromium} >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }; } || \
+	  { echo "tests/browser needs Chromium: install it (Debian: apt-get install chromium) or set CHROMIUM=/path/to/it" >&2; exit 1; }
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+  --custom-compile-command 'make requirements'
+requirements: $(BIN)/uv ## Pin the newest versions anew, with hashes and without index addresses
+	@$(BIN)/$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
+	@for f in service trainer demo; do $(BIN)/$(COMPILE) requirements/$$f.in -c requirements/dev.txt -o requirements/$$f.txt || exit 1; done
+	@$(BIN)/$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
+
+clean: ## Remove the environment and what was built; runs and data stay
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
