@@ -167,10 +167,15 @@ def in_our_words(fault: ErrorDetails, document: object, prefix: Location = ()) -
         case "literal_error":
             choices = choices_of(about) if about is not None else []
             close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], cutoff=0.5)
-            because = f"must be one of {', '.join(json.dumps(choice) for choice in choices)}" if len(choices) > 1 else f"must be {choices[0]}"
+            because = (
+                f"must be one of {', '.join(json.dumps(choice) for choice in choices)}" if len(choices) > 1 else f"must be {choices[0]}"
+            )
             nearest = close or choices
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            sign, bound = {"greater_than": ">", "greater_than_equal": "≥", "less_than": "<", "less_than_equal": "≤"}[kind], next(iter(ctx.values()))
+            sign, bound = (
+                {"greater_than": ">", "greater_than_equal": "≥", "less_than": "<", "less_than_equal": "≤"}[kind],
+                next(iter(ctx.values())),
+            )
             because = f"must be {sign} {bound:g}" if isinstance(bound, float) else f"must be {sign} {bound}"
             nearest = nearest_in_range(kind, bound, isinstance(value, int), default)
         case "int_type" | "int_from_float":
@@ -257,7 +262,15 @@ def as_integer(value: object) -> list[Any]:
 
 
 def kind_of(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "an integer", float: "a number", NoneType: "null"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        NoneType: "null",
+    }
     return names.get(type(value), type(value).__name__)
 
 

@@ -5,6 +5,7 @@ top-level fields it reads: where one of them could not be read, it keeps silent 
 is not a rule; it is in `supported.py`.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -281,7 +282,9 @@ def captions_can_be_told_apart(recipe: Recipe) -> Found:
     captions = recipe.data.captions
     for i, first in repeated(caption.column for caption in captions):
         name = captions[i].column
-        yield RecipeError(f"/data/captions/{i}/column", shown(name), f"/data/captions/{first} draws the same column; give it more weight there")
+        yield RecipeError(
+            f"/data/captions/{i}/column", shown(name), f"/data/captions/{first} draws the same column; give it more weight there"
+        )
     for kind, default in [("latent_column", "caption_latent"), ("mask_column", "caption_mask")]:
         given = [getattr(caption, kind) for caption in captions]
         for i, name in enumerate(given):
@@ -313,7 +316,9 @@ def perceptual_losses_see_pixels(recipe: Recipe) -> Found:
         if loss is not None and recipe.latents is not None:
             yield RecipeError(at, shown(loss.model_dump()), "it compares pictures, and this recipe trains on latents", [None])
         elif loss is not None and recipe.objective.prediction != "x":
-            because = f"it compares a predicted picture, and the prediction is {recipe.objective.prediction}; set /objective/prediction to x"
+            because = (
+                f"it compares a predicted picture, and the prediction is {recipe.objective.prediction}; set /objective/prediction to x"
+            )
             yield RecipeError(at, shown(loss.model_dump()), because, [None])
     dino = recipe.perceptual.dino
     if dino is not None and dino.pixels % 14:
@@ -376,13 +381,15 @@ def aligned_block_exists(recipe: Recipe) -> Found:
 @reads("stages")
 def stages_grow(recipe: Recipe) -> Found:
     stages = recipe.stages
-    for i, (before, stage) in enumerate(zip(stages, stages[1:], strict=False), 1):
+    for i, (before, stage) in enumerate(itertools.pairwise(stages), 1):
         if stage.pixels < before.pixels:
             because = f"stages grow: {before.name!r} before it has {before.pixels} px"
             yield RecipeError(f"/stages/{i}/pixels", stage.pixels, because, [before.pixels])
     for i, first in repeated(stage.name for stage in stages):
         name = stages[i].name
-        yield RecipeError(f"/stages/{i}/name", shown(name), f"/stages/{first} has the same name", [free_name(name, (s.name for s in stages))])
+        yield RecipeError(
+            f"/stages/{i}/name", shown(name), f"/stages/{first} has the same name", [free_name(name, (s.name for s in stages))]
+        )
 
 
 @each_stage_reads("hardware")
@@ -403,7 +410,9 @@ def patches_fill_the_picture(recipe: Recipe, stage: Stage, at: str) -> Found:
     patch, latents = recipe.model.patch_size, recipe.latents
     unit = patch * (latents.downscale if latents else 1)
     if stage.pixels % unit:
-        what = f"patch_size {patch} does" if latents is None else f"{latents.downscale} pixels a latent cell × patch_size {patch} = {unit} do"
+        what = (
+            f"patch_size {patch} does" if latents is None else f"{latents.downscale} pixels a latent cell × patch_size {patch} = {unit} do"
+        )
         because = f"{what} not divide it ({division(stage.pixels, unit)})"
         yield RecipeError(f"{at}/pixels", stage.pixels, because, [*multiples_near(stage.pixels, unit)])
 

@@ -221,7 +221,9 @@ class RunFolder:
     def log_ranks(self, attempt: int) -> list[str]:
         return [info.key.rsplit("/", 1)[-1].removesuffix(".log") for info in self.prefix.objects(f"logs/{attempt:04d}")]
 
-    def log_key(self, attempt: int, rank: int | str) -> str:
+    @staticmethod
+    def log_key(attempt: int, rank: int | str) -> str:
+        """Key of one rank's log, or of the launcher's."""
         return f"logs/{attempt:04d}/{rank}.log"
 
 

@@ -1,0 +1,114 @@
+"""Composes the app; the only file that knows every router."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dayrun import __version__
+from service import health, recipes
+from service.context import Context
+from service.database import Database
+from service.http import problem
+from service.http.problem import Problem
+from service.launchers.local import LocalLauncher
+from service.runs import endpoints
+from service.settings import Settings
+from service.tasks import make_celery
+
+WEB = Path(__file__).parent / "web"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(settings)
+        app.state.context = Context(settings, database, LocalLauncher(settings), make_celery(settings))
+        yield
+        await database.close()
+
+    app = FastAPI(
+        title="dayrun",
+        version=__version__,
+        description="A recipe in, a text-to-image model in a day, at a price told beforehand.",
+        lifespan=lifespan,
+        redoc_url=None,
+        docs_url=None,
+    )
+    problem.install(app)
+    app.include_router(endpoints.router)
+    app.include_router(recipes.router)
+    app.include_router(health.router)
+    app.add_middleware(Guard, largest=settings.request_bytes)
+    app.add_middleware(Measured)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(WEB / "index.html", headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})
+
+    app.mount("/web", StaticFiles(directory=WEB), name="web")
+    return app
+
+
+class Guard:
+    """Refuses bodies that are too large, and writes that a page of another origin makes a browser send."""
+
+    def __init__(self, app: ASGIApp, largest: int) -> None:
+        self._app, self._largest = app, largest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        origin = headers.get("origin")
+        if scope["method"] not in ("GET", "HEAD") and origin is not None and urlsplit(origin).netloc != headers.get("host"):
+            return await Problem(403, f"a page of {origin[:100]} may not change anything here").response(scope["path"])(scope, receive, send)
+        too_large = Problem(413, f"the body has more than the {self._largest:,} bytes that a request may have")
+        if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > self._largest:
+            return await too_large.response(scope["path"])(scope, receive, send)
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._largest:
+                raise too_large
+            return message
+
+        await self._app(scope, counted, send)
+
+
+class Measured:
+    """Counts and times requests by route, not by path: ids would make endless series."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        begun, status = time.perf_counter(), 500
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            health.REQUESTS.labels(scope["method"], route, str(status)).inc()
+            health.SECONDS.labels(scope["method"], route).observe(time.perf_counter() - begun)

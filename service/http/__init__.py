@@ -1,0 +1,1 @@
+"""What every resource needs of HTTP, written once: problems, idempotency, paging."""

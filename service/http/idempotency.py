@@ -1,0 +1,95 @@
+"""`Idempotency-Key`: the same request twice has one effect and one answer.
+
+A key is claimed in a transaction of its own, so that others see the request in flight; the answer is stored in the transaction that
+does the work. A claim whose process died is taken over after a while, and its late owner can no longer commit.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Header, Request, Response
+from pydantic import BaseModel
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service.database import Database, new_id, now
+from service.http.problem import Problem
+from service.runs.tables import IdempotencyRow
+
+ABANDONED_AFTER = timedelta(seconds=60)
+
+IdempotencyKey = Annotated[
+    str | None, Header(min_length=1, max_length=255, description="Any unique string: repeating the request repeats the answer.")
+]
+
+
+class Answer(BaseModel):
+    """What an operation answers: kept and replayed byte for byte."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = {}
+
+    def response(self, replayed: bool = False) -> Response:
+        extra = {"Idempotency-Replayed": "true"} if replayed else {}
+        return Response(self.body, self.status, {**self.headers, **extra}, "application/json")
+
+
+async def once(request: Request, database: Database, key: str | None, work: Callable[[AsyncSession], Awaitable[Answer]]) -> Response:
+    """Do `work` in one write transaction; with a `key`, at most once for this operation.
+
+    Raises Problem 409 while the first request is in flight, 422 when the key came with another body.
+    """
+    if key is None:
+        async with database.write() as session:
+            return (await work(session)).response()
+    operation = f"{request.method} {request.url.path}"
+    digest = hashlib.sha256(await request.body()).hexdigest()
+    claim = new_id("claim")
+    earlier = await claim_key(database, operation, key, digest, claim)
+    if earlier is not None:
+        return earlier.response(replayed=True)
+    try:
+        async with database.write() as session:
+            answer = await work(session)
+            mine = (IdempotencyRow.operation == operation, IdempotencyRow.key == key, IdempotencyRow.claim == claim)
+            done: CursorResult[object] = await session.execute(  # pyright: ignore[reportAssignmentType]
+                update(IdempotencyRow).where(*mine).values(status=answer.status, headers=answer.headers, body=answer.body)
+            )
+            if done.rowcount != 1:
+                raise Problem(409, "the request took so long that another one with its Idempotency-Key has taken over", kind="in-flight")
+    except BaseException:
+        async with database.write() as session:  # nothing happened: the key is free again
+            await session.execute(delete(IdempotencyRow).where(IdempotencyRow.claim == claim))
+        raise
+    return answer.response()
+
+
+async def claim_key(database: Database, operation: str, key: str, digest: str, claim: str) -> Answer | None:
+    """Claim the key, or the answer that it has already. Raises Problem."""
+    async with database.write() as session:
+        at = now()
+        row = {"operation": operation, "key": key, "digest": digest, "claim": claim, "created_at": at, "headers": {}}
+        await session.execute(insert(IdempotencyRow).values(row).on_conflict_do_nothing())
+        held = (await session.scalars(select(IdempotencyRow).where(IdempotencyRow.operation == operation, IdempotencyRow.key == key))).one()
+        if held.claim == claim:
+            return None
+        if held.digest != digest:
+            raise Problem(422, f"Idempotency-Key {key!r} was used before with another body; take a new key", kind="key-reused")
+        if held.status is not None and held.body is not None:
+            return Answer(status=held.status, body=held.body, headers=held.headers)
+        if held.created_at > at - ABANDONED_AFTER:
+            detail = f"the first request with Idempotency-Key {key!r} is still in flight; ask again in a second"
+            raise Problem(409, detail, kind="in-flight", headers={"Retry-After": "1"})
+        held.claim, held.created_at = claim, at
+        return None
+
+
+async def forget_old(database: Database, hours: float) -> None:
+    """Drop answers older than `hours`."""
+    async with database.write() as session:
+        await session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now() - timedelta(hours=hours)))

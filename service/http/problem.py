@@ -1,0 +1,107 @@
+"""Errors as RFC 9457 problem details, every one of them: ours, FastAPI's, and those nobody thought of."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from dayrun.recipe_errors import pointer
+
+MEDIA_TYPE = "application/problem+json"
+log = logging.getLogger("dayrun")
+
+
+class ErrorDetail(BaseModel):
+    """One thing that is wrong with the request."""
+
+    pointer: str = Field(description="JSON pointer into the body, or the name of the parameter or header.")
+    value: Any = Field(default=None, description="What was there.")
+    because: str
+    nearest: list[Any] = Field(default=[], description="Valid values close to it.")
+
+
+class ProblemDetail(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[ErrorDetail] = []
+
+
+class Problem(Exception):
+    """Raise it anywhere below an endpoint; the client gets it as problem details."""
+
+    def __init__(
+        self, status: int, detail: str, *, kind: str = "", errors: list[ErrorDetail] | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.kind = status, detail, kind or HTTPStatus(status).phrase.lower().replace(" ", "-")
+        self.errors, self.headers = errors or [], headers or {}
+
+    def response(self, path: str) -> JSONResponse:
+        body = ProblemDetail(
+            type=f"urn:dayrun:problem:{self.kind}",
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=self.detail,
+            instance=path,
+            errors=self.errors,
+        )
+        return JSONResponse(body.model_dump(), self.status, self.headers, MEDIA_TYPE)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For `responses=`: these statuses answer with problem details."""
+    schema = {"$ref": "#/components/schemas/ProblemDetail"}
+    return {
+        status: {"model": ProblemDetail, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer every error as a problem."""
+
+    async def ours(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Problem)
+        return error.response(request.url.path)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        found = [detail_of(dict(one)) for one in error.errors()]
+        said = "; ".join(f"{one.pointer}: {one.because}" for one in found[:3])
+        return Problem(422, said, kind="invalid-request", errors=found).response(request.url.path)
+
+    async def routing(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        detail = f"{request.method} {request.url.path}: {error.detail}"
+        if error.status_code == 404:
+            detail = f"nothing is at {request.url.path}; every path is listed in /openapi.json"
+        return Problem(error.status_code, detail, headers=dict(error.headers or {})).response(request.url.path)
+
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        log.exception("%s %s", request.method, request.url.path, exc_info=error)
+        return Problem(500, "the service made a mistake; its log has the details").response(request.url.path)
+
+    app.add_exception_handler(Problem, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, routing)
+    app.add_exception_handler(Exception, unforeseen)
+
+
+def detail_of(error: dict[str, Any]) -> ErrorDetail:
+    """One of FastAPI's validation errors: the place as a pointer for bodies, as a plain name otherwise."""
+    place, *rest = error["loc"]
+    if error["type"] == "json_invalid":
+        return ErrorDetail(pointer="", because=f"not JSON: {error.get('ctx', {}).get('error', error['msg'])} at byte {rest[0]}")
+    at = pointer(*rest) if place == "body" else f"{place} {'.'.join(map(str, rest))}"
+    value = error.get("input")
+    return ErrorDetail(pointer=at, value=value if isinstance(value, str | int | float | bool) else None, because=error["msg"])

@@ -1,0 +1,101 @@
+"""The decisions of people about runs, each inside the caller's transaction."""
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from dayrun import builtin
+from dayrun.recipe import Recipe, merge_patch
+from dayrun.recipe_errors import RecipeError, RecipeErrors
+from dayrun.rules import load
+from service import events
+from service.database import new_id, now
+from service.http.problem import ErrorDetail, Problem
+from service.runs import repository
+from service.runs.reconcile import move
+from service.runs.schemas import NewRun
+from service.runs.states import Move, NoSuchMove, State
+from service.runs.tables import OutboxRow, RunRow
+
+
+def effective_recipe(new: NewRun) -> Recipe:
+    """The recipe that `new` asks for, with its overrides. Raises Problem 422 with everything that is wrong with it."""
+    document = new.recipe
+    if isinstance(document, str):
+        try:
+            document = builtin.get(document)
+        except builtin.UnknownRecipe as error:
+            detail = ErrorDetail(pointer="/recipe", value=error.name[:100], because=str(error), nearest=list(error.nearest))
+            raise Problem(422, str(error), kind="invalid-recipe", errors=[detail]) from error
+    if new.overrides is not None:
+        if not isinstance(new.overrides, dict):
+            said = "overrides are a JSON Merge Patch onto a recipe: a JSON object"
+            raise Problem(422, f"/overrides: {said}", kind="invalid-recipe", errors=[ErrorDetail(pointer="/overrides", because=said)])
+        document = merge_patch(document, new.overrides)
+    try:
+        return load(document)
+    except RecipeErrors as error:
+        raise Problem(422, in_short(error.errors), kind="invalid-recipe", errors=[detail_of(one) for one in error.errors]) from error
+
+
+def in_short(errors: list[RecipeError]) -> str:
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"the recipe cannot be trained: {errors[0]}{more}"
+
+
+def detail_of(error: RecipeError) -> ErrorDetail:
+    return ErrorDetail(pointer=f"/recipe{error.at}", value=error.value, because=error.because, nearest=list(error.nearest))
+
+
+async def create(session: AsyncSession, new: NewRun, recipe: Recipe) -> RunRow:
+    """Store a run, queued; its event and its hint go with it."""
+    at = now()
+    document: dict[str, Any] = recipe.model_dump(mode="json")
+    run = RunRow(
+        id=new_id("run"),
+        name=recipe.name,
+        labels=new.labels,
+        recipe=document,
+        total_steps=recipe.total_steps,
+        world_size=recipe.hardware.world_size,
+        dollars_per_accelerator_hour=recipe.hardware.dollars_per_accelerator_hour,
+        state=State.QUEUED,
+        evidence=[],
+        created_at=at,
+        updated_at=at,
+        version=1,
+        attempt=0,
+        faults=0,
+        step=0,
+        began_attempt=0,
+        events_cursor={},
+        metrics_cursor={},
+        accelerator_seconds=0.0,
+    )
+    session.add(run)
+    await session.flush()
+    events.record(session, run, "run_created", name=run.name)
+    session.add(OutboxRow(run_id=run.id))
+    return run
+
+
+async def find(session: AsyncSession, run_id: str) -> RunRow:
+    """The run. Raises Problem 404."""
+    run = await repository.get(session, run_id)
+    if run is None:
+        raise Problem(404, f"there is no run {run_id[:60]!r}; GET /runs lists them", kind="no-such-run")
+    return run
+
+
+async def ask(session: AsyncSession, run_id: str, wanted: Move) -> RunRow:
+    """Pause, resume or cancel. Raises Problem 404, and 409 that names the moves that there are."""
+    run = await find(session, run_id)
+    try:
+        move(session, run, wanted)
+    except NoSuchMove as error:
+        moves = [str(one) for one in error.moves]
+        what = f"it can {' or '.join(moves)}" if moves else "its state is final"
+        detail = ErrorDetail(pointer="/state", value=str(error.state), because=str(error), nearest=moves)
+        raise Problem(409, f"{error}; {what}", kind="no-such-move", errors=[detail]) from error
+    await session.flush()
+    return run

@@ -1,0 +1,123 @@
+"""Rows of runs, of what happened to them, and of what they measured."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.database import Base, Json, UtcDateTime
+from service.runs.states import State
+
+
+class RunRow(Base):
+    __tablename__ = "runs"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    labels: Mapped[dict[str, str]] = mapped_column(Json)
+    recipe: Mapped[dict[str, Any]] = mapped_column(Json)
+    total_steps: Mapped[int] = mapped_column(Integer)
+    world_size: Mapped[int] = mapped_column(Integer)
+    dollars_per_accelerator_hour: Mapped[float] = mapped_column(Float)
+
+    state: Mapped[State] = mapped_column(String(20))
+    cause: Mapped[str | None] = mapped_column(String(20))
+    evidence: Mapped[list[str]] = mapped_column(Json, default=list)
+    version: Mapped[int] = mapped_column(Integer, default=1)  # rises with every change that a reader could see
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    attempt: Mapped[int] = mapped_column(Integer, default=0)  # number of the newest launch: the fencing token
+    faults: Mapped[int] = mapped_column(Integer, default=0)  # launches that failed since the last person's resume
+    next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    stop_asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    # the lease: who may act on this run, and until when
+    leased_by: Mapped[str | None] = mapped_column(String(60))
+    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    # what the run folder has shown so far, and how far it was read
+    step: Mapped[int] = mapped_column(Integer, default=0)
+    stage: Mapped[str | None] = mapped_column(String(40))
+    loss: Mapped[float | None] = mapped_column(Float)
+    images_per_second: Mapped[float | None] = mapped_column(Float)
+    step_seconds: Mapped[float | None] = mapped_column(Float)
+    began_attempt: Mapped[int] = mapped_column(Integer, default=0)  # newest attempt whose trainer reported for work
+    outcome: Mapped[dict[str, Any] | None] = mapped_column(Json, default=None)  # of the newest attempt: its `ended` event's data
+    events_cursor: Mapped[dict[str, int]] = mapped_column(Json, default=dict)
+    metrics_cursor: Mapped[dict[str, int]] = mapped_column(Json, default=dict)
+
+    # what it has cost: whole attempts that are over, and the one that holds machines now
+    accelerator_seconds: Mapped[float] = mapped_column(Float, default=0.0)
+    holding_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (Index("ix_runs_state", "state"),)
+
+
+class EventRow(Base):
+    """The append-only log: what the service decided and what the trainer told."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    time: Mapped[datetime] = mapped_column(UtcDateTime)
+    type: Mapped[str] = mapped_column(String(40))
+    attempt: Mapped[int] = mapped_column(Integer)
+    step: Mapped[int | None] = mapped_column(Integer)
+    data: Mapped[dict[str, Any]] = mapped_column(Json)
+
+    __table_args__ = (Index("ix_events_run", "run_id", "id"), {"sqlite_autoincrement": True})
+
+
+class OutboxRow(Base):
+    """A hint that is due: written with the change that it tells of, sent after the commit, at least once."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    run_id: Mapped[str] = mapped_column(String(40))
+
+
+class IdempotencyRow(Base):
+    """What was answered to an Idempotency-Key; `status` is null while the first request is in flight."""
+
+    __tablename__ = "idempotency"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    operation: Mapped[str] = mapped_column(String(200))
+    key: Mapped[str] = mapped_column(String(255))
+    digest: Mapped[str] = mapped_column(String(64))
+    claim: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    status: Mapped[int | None] = mapped_column(Integer)
+    headers: Mapped[dict[str, str]] = mapped_column(Json, default=dict)
+    body: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+    __table_args__ = (UniqueConstraint("operation", "key"), Index("ix_idempotency_created_at", "created_at"))
+
+
+class MetricRow(Base):
+    """A measured value. A step that was trained twice keeps the value of its later training."""
+
+    __tablename__ = "metrics"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    step: Mapped[int] = mapped_column(Integer, primary_key=True)
+    value: Mapped[float] = mapped_column(Float)
+    time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+class HeartbeatRow(Base):
+    """When a part was last seen at work: `/readyz` reads it."""
+
+    __tablename__ = "heartbeats"
+
+    part: Mapped[str] = mapped_column(String(40), primary_key=True)
+    time: Mapped[datetime] = mapped_column(UtcDateTime)

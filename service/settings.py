@@ -1,0 +1,56 @@
+"""Every knob of the service, with its default and its environment name (`DAYRUN_` and the field's name in capitals)."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The embedded defaults: SQLite, a folder, Celery's filesystem broker, torchrun on this machine."""
+
+    model_config = SettingsConfigDict(env_prefix="DAYRUN_", frozen=True)
+
+    home: Path = Field(default=Path.home() / ".dayrun", description="Folder of everything: database, queue, runs, logs.")
+    data: Path | None = Field(default=None, description="Where relative data URLs of recipes start; default: HOME/data.")
+    host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(default=8765, ge=0, le=65535, description="Port of the API; 0 takes a free one.")
+    runs_at_once: int = Field(default=1, ge=1, description="Runs that may hold this machine together; others wait in the queue.")
+    sweep_seconds: float = Field(default=1.0, gt=0, description="Every active run is looked at this often, hints or no hints.")
+    lease_seconds: float = Field(default=30.0, gt=0, description="A reconciler that died frees its run after this.")
+    stop_seconds: float = Field(default=60.0, gt=0, description="Time for a checkpoint between the stop signal and the kill.")
+    idempotency_hours: float = Field(default=24.0, gt=0, description="How long answers to an Idempotency-Key are kept.")
+    request_bytes: int = Field(default=9 * 2**20, gt=0, description="Largest request body.")
+    database_busy_seconds: float = Field(default=15.0, gt=0, description="How long a statement waits for SQLite's write lock.")
+
+    @cached_property
+    def root(self) -> Path:
+        """`home`, absolute: children run in other working directories."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def data_folder(self) -> Path:
+        return (self.data or self.root / "data").expanduser().absolute()
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite+aiosqlite:///{self.root / 'dayrun.db'}"
+
+    @property
+    def queue_folder(self) -> Path:
+        return self.root / "queue"
+
+    def run_url(self, run_id: str) -> str:
+        """Prefix of a run's folder."""
+        return str(self.root / "runs" / run_id)
+
+    def launch_folder(self, run_id: str, attempt: int) -> Path:
+        """Where the local launcher keeps its claim on one attempt."""
+        return self.root / "launches" / f"{run_id}-{attempt:04d}"
+
+    def for_children(self) -> dict[str, str]:
+        """Environment in which another process finds these same settings."""
+        own = {f"DAYRUN_{name.upper()}": str(value) for name, value in self.model_dump().items() if value is not None}
+        return {**os.environ, **own, "DAYRUN_HOME": str(self.root), "DAYRUN_DATA": str(self.data_folder)}
