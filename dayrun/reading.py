@@ -28,6 +28,7 @@ MAX_DEPTH = 32
 MAX_ERRORS = 100
 
 Location = tuple[int | str, ...]
+NOT_TWICE: tuple[dict[str, Any], list[str]] = ({}, [])
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Parsed:
 def parse(document: object) -> Parsed:
     """Hold `document` (a dict as `json.loads` gives it, or JSON as str or bytes) against the schema."""
     twice: dict[int, tuple[dict[str, Any], list[str]]] = {}
-    if isinstance(document, str | bytes | bytearray | memoryview):
+    if isinstance(document, str | bytes | bytearray):
         try:
             document = read_json(document, twice)
         except NotJson as error:
@@ -68,7 +69,7 @@ class NotJson(ValueError):
     """The document cannot be read as JSON at all; the message says where it breaks."""
 
 
-def read_json(document: str | bytes | bytearray | memoryview, twice: dict[int, tuple[dict[str, Any], list[str]]]) -> object:
+def read_json(document: str | bytes | bytearray, twice: dict[int, tuple[dict[str, Any], list[str]]]) -> object:
     """The JSON value of `document`; objects that name a field more than once are left in `twice`, by identity."""
     if len(document) > MAX_BYTES:
         raise NotJson(f"{len(document):,} bytes are more than a recipe may have ({MAX_BYTES:,})")
@@ -111,11 +112,11 @@ def outside_json(document: object, twice: dict[int, tuple[dict[str, Any], list[s
             return [RecipeError(pointer(*at[:3]), None, f"nested deeper than {MAX_DEPTH} levels")], True
         if isinstance(value, dict):
             fields = cast("dict[Any, object]", value)
-            if any(not isinstance(name, str) for name in fields):
+            if not all(map(is_string, fields)):
                 return [RecipeError(pointer(*at), shown(value), "the names of fields are strings")], True
             errors += [
                 RecipeError(pointer(*at, name), shown(fields[name]), "the field is given twice; only one can count")
-                for name in twice.get(id(value), (None, []))[1]
+                for name in twice.get(id(fields), NOT_TWICE)[1]
             ]
             todo += [((*at, name), inner) for name, inner in fields.items()]
         elif isinstance(value, list):
@@ -262,7 +263,7 @@ def as_integer(value: object) -> list[Any]:
 
 
 def kind_of(value: object) -> str:
-    names = {
+    names: dict[type[Any], str] = {
         dict: "an object",
         list: "a list",
         str: "a string",
@@ -343,3 +344,7 @@ def places() -> tuple[str, ...]:
 
 def is_list(annotation: Any) -> bool:
     return get_origin(annotation) is list or (get_origin(annotation) is Annotated and is_list(get_args(annotation)[0]))
+
+
+def is_string(value: object) -> bool:
+    return isinstance(value, str)

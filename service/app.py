@@ -1,7 +1,7 @@
 """Composes the app; the only file that knows every router."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,7 +31,7 @@ POLICY = (
 
 def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         database = Database(settings)
         app.state.context = Context(settings, database, LocalLauncher(settings), make_celery(settings))
         yield
@@ -69,10 +69,11 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        origin = headers.get("origin")
+        headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        origin: str | None = headers.get("origin")
         if scope["method"] not in ("GET", "HEAD") and origin is not None and urlsplit(origin).netloc != headers.get("host"):
-            return await Problem(403, f"a page of {origin[:100]} may not change anything here").response(scope["path"])(scope, receive, send)
+            foreign = Problem(403, f"a page of {origin[:100]} may not change anything here")
+            return await foreign.response(scope["path"])(scope, receive, send)
         too_large = Problem(413, f"the body has more than the {self._largest:,} bytes that a request may have")
         if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > self._largest:
             return await too_large.response(scope["path"])(scope, receive, send)

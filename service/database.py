@@ -6,7 +6,7 @@ Transactions that write say so (`Database.write`), since SQLite refuses to turn 
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -72,13 +72,13 @@ class Database:
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncSession]:
+    async def read(self) -> AsyncGenerator[AsyncSession]:
         """One consistent view; nothing may be written."""
         async with self._sessions() as session:
             yield session
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
+    async def write(self) -> AsyncGenerator[AsyncSession]:
         """One transaction, committed at the end, rolled back when the block raises."""
         async with self._sessions() as session:
             await session.connection(execution_options={"writes": True})

@@ -53,7 +53,9 @@ def bring_up_to_date(path: Path, may_migrate: bool) -> None:
     if found == needed:
         return
     if found is not None and found not in known_revisions():
-        raise WrongVersion(f"{path} is at revision {found}, which this dayrun does not know (it knows up to {needed}): use the newer dayrun")
+        raise WrongVersion(
+            f"{path} is at revision {found}, which this dayrun does not know (it knows up to {needed}): use the newer dayrun"
+        )
     if found is not None:
         if not may_migrate:
             raise WrongVersion(

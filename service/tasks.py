@@ -7,8 +7,9 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from celery import Celery, signals
-from celery.beat import EmbeddedService
+# Celery brings no types
+from celery import Celery, signals  # pyright: ignore[reportMissingTypeStubs]
+from celery.beat import EmbeddedService  # pyright: ignore
 from kombu.exceptions import OperationalError
 
 from service.database import Database
@@ -20,12 +21,12 @@ from service.settings import Settings
 WORKER = "worker"
 
 
-def make_celery(settings: Settings) -> Celery:
+def make_celery(settings: Settings) -> Any:
     """The Celery app on the filesystem broker below the service's home."""
     folder = settings.queue_folder
     messages = folder / "messages"
     messages.mkdir(parents=True, exist_ok=True)
-    app = Celery("dayrun")
+    app: Any = Celery("dayrun")
     app.conf.update(
         broker_url="filesystem://localhost//",
         broker_transport_options={
@@ -50,7 +51,7 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def send_hint(app: Celery, run_id: str) -> None:
+def send_hint(app: Any, run_id: str) -> None:
     """Ask a worker to look at a run now. A broker that is down costs time only: the sweep comes anyway."""
     with suppress(OperationalError, OSError):
         app.send_task("look", args=[run_id], ignore_result=True)
@@ -107,7 +108,7 @@ def forget() -> None:
     worker().run(worker().forget())
 
 
-@signals.worker_ready.connect
+@signals.worker_ready.connect  # pyright: ignore[reportUnknownMemberType]
 def start_beat(**_: Any) -> None:
     """The schedule ticks in a thread of the one embedded worker: no process more, none left behind by a kill."""
     beat: Any = EmbeddedService(app, thread=True)

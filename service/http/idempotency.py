@@ -7,7 +7,7 @@ does the work. A claim whose process died is taken over after a while, and its l
 import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
 from pydantic import BaseModel
@@ -73,7 +73,7 @@ async def claim_key(database: Database, operation: str, key: str, digest: str, c
     """Claim the key, or the answer that it has already. Raises Problem."""
     async with database.write() as session:
         at = now()
-        row = {"operation": operation, "key": key, "digest": digest, "claim": claim, "created_at": at, "headers": {}}
+        row: dict[str, Any] = {"operation": operation, "key": key, "digest": digest, "claim": claim, "created_at": at, "headers": {}}
         await session.execute(insert(IdempotencyRow).values(row).on_conflict_do_nothing())
         held = (await session.scalars(select(IdempotencyRow).where(IdempotencyRow.operation == operation, IdempotencyRow.key == key))).one()
         if held.claim == claim:

@@ -1,4 +1,4 @@
-"""torchrun on this machine. An attempt is a folder: order, lock, started.json, exit.json (see `attempt.py`, which watches the processes)."""
+"""torchrun on this machine. An attempt is a folder: order, lock, started.json, exit.json (`attempt.py` watches the processes)."""
 
 import json
 import os
@@ -105,7 +105,11 @@ class LocalLauncher:
 
     def logs(self, run_id: str, attempt: int) -> str | None:
         try:
-            return RunFolder(Prefix(self._settings.run_url(run_id))).prefix.get(RunFolder.log_key(attempt, "launcher")).decode(errors="replace")
+            return (
+                RunFolder(Prefix(self._settings.run_url(run_id)))
+                .prefix.get(RunFolder.log_key(attempt, "launcher"))
+                .decode(errors="replace")
+            )
         except FileNotFoundError:
             return None
 

@@ -31,7 +31,7 @@ def samples(url: str, run_id: str, steps: list[int] | None, sets: list[str], aft
                     time=datetime.fromtimestamp(index["time"], UTC),
                     checkpoint=index["checkpoint"],
                     url=f"/runs/{run_id}/samples/{step}/{quote(image['file'])}",
-                    **{name: image[name] for name in ("set", "prompt", "seed", "guidance", "steps", "ema", "width", "height")},
+                    **{name: value for name, value in image.items() if name != "file"},  # pyright: ignore[reportArgumentType]
                 )
             )
             if len(found) > limit:
@@ -78,7 +78,12 @@ def log_text(url: str, newest_attempt: int, attempt: int | None, rank: str | Non
     chosen = rank or ("0" if "0" in ranks else "launcher")
     if chosen not in ranks:
         detail = f"attempt {attempt} has no log of rank {chosen[:20]!r} (yet); attempts go from 1 to {newest_attempt}"
-        raise Problem(404, detail, kind="no-such-log", errors=[ErrorDetail(pointer="query rank", value=chosen[:20], because=detail, nearest=list(ranks))])
+        raise Problem(
+            404,
+            detail,
+            kind="no-such-log",
+            errors=[ErrorDetail(pointer="query rank", value=chosen[:20], because=detail, nearest=list(ranks))],
+        )
     key = folder.log_key(attempt, chosen)
     text = folder.prefix.get_from(key, max(0, folder.prefix.size(key) - LOG_BYTES)).decode(errors="replace")
     return "".join(text.splitlines(keepends=True)[-tail:]) if tail else text

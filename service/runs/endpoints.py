@@ -88,19 +88,25 @@ async def ask(request: Request, context: Context, run_id: str, wanted: Move, key
 
 
 @router.post("/runs/{run_id}:pause", status_code=202, response_model=Run, responses=problems(404, 409, 412))
-async def pause_run(request: Request, context: Ctx, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None) -> Response:
+async def pause_run(
+    request: Request, context: Ctx, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
+) -> Response:
     """Write a checkpoint, then stop the workers. The run can be resumed."""
     return await ask(request, context, run_id, Move.PAUSE, idempotency_key, if_match)
 
 
 @router.post("/runs/{run_id}:resume", status_code=202, response_model=Run, responses=problems(404, 409, 412))
-async def resume_run(request: Request, context: Ctx, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None) -> Response:
+async def resume_run(
+    request: Request, context: Ctx, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
+) -> Response:
     """Queue a paused or failed run again; it goes on from its newest good checkpoint."""
     return await ask(request, context, run_id, Move.RESUME, idempotency_key, if_match)
 
 
 @router.post("/runs/{run_id}:cancel", status_code=202, response_model=Run, responses=problems(404, 409, 412))
-async def cancel_run(request: Request, context: Ctx, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None) -> Response:
+async def cancel_run(
+    request: Request, context: Ctx, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
+) -> Response:
     """Stop the run for good. What it has left so far stays readable."""
     return await ask(request, context, run_id, Move.CANCEL, idempotency_key, if_match)
 
@@ -200,7 +206,9 @@ def cursor_of_sample(cursor: str | None) -> tuple[int, str] | None:
     return int(step), file
 
 
-@router.get("/runs/{run_id}/samples/{step}/{file}", response_class=Response, responses={**problems(404), 200: {"content": {"image/png": {}}}})
+@router.get(
+    "/runs/{run_id}/samples/{step}/{file}", response_class=Response, responses={**problems(404), 200: {"content": {"image/png": {}}}}
+)
 async def show_sample(context: Ctx, run_id: str, step: int, file: str) -> Response:
     """One picture (PNG)."""
     async with context.database.read() as session:

@@ -20,7 +20,7 @@ class NewRun(BaseModel):
     model_config = {"extra": "forbid"}
 
     recipe: Any = Field(description="Name of a built-in recipe, or a recipe as in docs/recipe.schema.json.")
-    overrides: Any = Field(default=None, description="JSON Merge Patch (RFC 7396) onto the recipe.")
+    overrides: dict[str, Any] | None = Field(default=None, description="JSON Merge Patch (RFC 7396) onto the recipe.")
     labels: dict[Label, Label] = Field(default={}, max_length=20)
 
 

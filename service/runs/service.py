@@ -25,12 +25,11 @@ def effective_recipe(new: NewRun) -> Recipe:
         try:
             document = builtin.get(document)
         except builtin.UnknownRecipe as error:
-            detail = ErrorDetail(pointer="/recipe", value=error.name[:100], because=str(error), nearest=list(error.nearest))
+            detail = ErrorDetail(
+                pointer="/recipe", value=error.name[:100], because="no built-in recipe has this name", nearest=list(error.nearest)
+            )
             raise Problem(422, str(error), kind="invalid-recipe", errors=[detail]) from error
     if new.overrides is not None:
-        if not isinstance(new.overrides, dict):
-            said = "overrides are a JSON Merge Patch onto a recipe: a JSON object"
-            raise Problem(422, f"/overrides: {said}", kind="invalid-recipe", errors=[ErrorDetail(pointer="/overrides", because=said)])
         document = merge_patch(document, new.overrides)
     try:
         return load(document)

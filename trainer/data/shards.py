@@ -1,4 +1,4 @@
-"""MDS version 2 shards (MosaicML's format), read and written by us: bytes in are bytes out, every shard has a digest, bad bytes have a place.
+"""MDS version 2 shards (MosaicML's format), read and written by us: bytes in are bytes out, every shard has a digest and bad bytes a place.
 
 A shard file is: uint32 n, uint32 offsets[n + 1], a JSON header, then n samples; offsets count from the start of the file. A sample is the
 uint32 sizes of its variable-width columns, then the columns' bytes in the order of their names. `index.json` names the shards. Nothing here

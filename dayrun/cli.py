@@ -1,0 +1,325 @@
+"""What a person types. Every command loads what it needs when it runs: `dayrun --help` must come at once."""
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dayrun import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from rich.console import Console
+
+    from dayrun.client import Client, Run
+
+NOT_OK = 1
+WRONG = 2
+
+
+def fail(*lines: str, code: int = NOT_OK) -> "click.exceptions.Exit":
+    for line in lines:
+        click.echo(f"dayrun: {line}", err=True)
+    return click.exceptions.Exit(code)
+
+
+def console() -> "Console":
+    from rich.console import Console
+
+    # into a file or a pipe go whole lines
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+@contextmanager
+def connected(url: str | None) -> "Generator[Client]":
+    """A client; what the service refuses becomes lines on stderr and an exit code."""
+    from dayrun.client import Client, ServiceError, Unreachable
+    from dayrun.show import problem_lines
+
+    try:
+        with Client(url) as client:
+            yield client
+    except Unreachable as error:
+        raise fail(str(error)) from None
+    except ServiceError as error:
+        raise fail(*problem_lines(error.detail, error.errors)) from None
+
+
+def chosen(client: "Client", run_id: str | None) -> str:
+    """The run that was named, by its id or an unmistakable part of it; the newest when none was."""
+    runs = list(client.runs(limit=1 if run_id is None else None)) if run_id is None or len(run_id) < 30 else []
+    if run_id is None:
+        if not runs:
+            raise fail("there is no run yet; start one with `dayrun run demo`")
+        return runs[0].id
+    matching = [run.id for run in runs if run_id in run.id]
+    if len(matching) > 1:
+        raise fail(f"{run_id} could be {', '.join(matching[:4])}: give more of it")
+    return matching[0] if matching else run_id
+
+
+URL = click.option("--url", help="Address of the service. Default: DAYRUN_URL, or the service on this machine.")
+RUN = click.argument("run_id", metavar="[RUN]", required=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="dayrun")
+def main() -> None:
+    """A recipe in, a text-to-image model in a day, at a price told beforehand.
+
+    Start with `dayrun serve` in one terminal and `dayrun run demo` in another. Where RUN is left out, the newest run is meant; a part of
+    its id is enough.
+    """
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, add_help_option=False)
+@click.pass_context
+def serve(ctx: click.Context) -> None:
+    """Run the service with all its parts on this machine, until Ctrl-C."""
+    import os
+
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "service" / "__main__.py").is_file():
+        raise fail("this is the client alone; the service comes with a clone of the repository: run `make serve` there", code=WRONG)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    os.execv(sys.executable, [sys.executable, "-m", "service", *ctx.args])
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--set", "settings", multiple=True, metavar="/POINTER=JSON", help="Override one field, e.g. --set /seed=7. Repeatable.")
+@click.option("--overrides", type=click.Path(path_type=Path), help="File with a JSON Merge Patch onto the recipe.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label the run. Repeatable.")
+@click.option("--detach", is_flag=True, help="Return at once instead of watching.")
+@URL
+def run(recipe: str, settings: tuple[str, ...], overrides: Path | None, labels: tuple[str, ...], detach: bool, url: str | None) -> None:
+    """Train RECIPE: the name of a built-in one, or a JSON file."""
+    from dayrun.recipe import merge_patch
+
+    patch: Any = read_json(overrides, "--overrides") if overrides else {}
+    for setting in settings:
+        patch = merge_patch(patch, one_setting(setting))
+    named: dict[str, str] = {}
+    for label in labels:
+        key, equals, value = label.partition("=")
+        if not (key and equals and value):
+            raise fail(f"--label {label!r}: a label is KEY=VALUE", code=WRONG)
+        named[key] = value
+    # a file is meant where there is one, or where the name could only be one; everything else is the service's to judge
+    is_file = recipe.endswith(".json") or "/" in recipe or Path(recipe).is_file()
+    document = read_json(Path(recipe), "RECIPE") if is_file else recipe
+    with connected(url) as client:
+        made = client.create_run(document, overrides=patch or None, labels=named)
+        click.echo(f"{made.id}  {client.url}/#/runs/{made.id}")
+        if not detach:
+            report_end(watched(client, made.id))
+
+
+@main.command("list")
+@click.option("--state", "states", multiple=True, help="Only runs in this state. Repeatable.")
+@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON lines.")
+@URL
+def list_runs(states: tuple[Any, ...], limit: int, as_json: bool, url: str | None) -> None:
+    """Runs, newest first."""
+    from dayrun.show import run_table
+
+    with connected(url) as client:
+        runs = list(client.runs(list(states), limit))
+    if as_json:
+        for one in runs:
+            click.echo(one.model_dump_json())
+    elif runs:
+        console().print(run_table(runs))
+    else:
+        click.echo("no runs; start one with `dayrun run demo`")
+
+
+@main.command()
+@RUN
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with the recipe.")
+@URL
+def show(run_id: str | None, as_json: bool, url: str | None) -> None:
+    """One run: state, progress, cost, what happened last."""
+    from dayrun.show import run_in_full
+
+    with connected(url) as client:
+        run = client.run(chosen(client, run_id))
+        events = [] if as_json else list(client.events(run.id))
+    if as_json:
+        click.echo(run.model_dump_json(indent=1))
+    else:
+        console().print(run_in_full(run, events))
+
+
+@main.command()
+@RUN
+@URL
+def watch(run_id: str | None, url: str | None) -> None:
+    """Follow a run: progress, time left, loss, images/s. Ctrl-C leaves it running. Exit code 0 only if it succeeded."""
+    with connected(url) as client:
+        report_end(watched(client, chosen(client, run_id)))
+
+
+@main.command()
+@RUN
+@click.option("--attempt", type=int, help="Which launch. Default: the newest.")
+@click.option("--rank", help="Which process, or `launcher`. Default: 0.")
+@click.option("--tail", type=int, help="Only the last lines.")
+@URL
+def logs(run_id: str | None, attempt: int | None, rank: str | None, tail: int | None, url: str | None) -> None:
+    """What the processes of a run printed."""
+    with connected(url) as client:
+        click.echo(client.logs(chosen(client, run_id), attempt, rank, tail), nl=False)
+
+
+def move_command(name: str, help: str) -> None:
+    @main.command(name, help=help)
+    @RUN
+    @URL
+    def command(run_id: str | None, url: str | None) -> None:  # pyright: ignore[reportUnusedFunction]
+        with connected(url) as client:
+            moves: dict[str, Callable[[str], Run]] = {"pause": client.pause, "resume": client.resume, "cancel": client.cancel}
+            moved = moves[name](chosen(client, run_id))
+            click.echo(f"{moved.id}  {moved.state}")
+
+
+move_command("pause", "Write a checkpoint and stop; `resume` goes on from there.")
+move_command("resume", "Go on with a paused or failed run from its newest good checkpoint.")
+move_command("cancel", "Stop a run for good. What it made stays readable.")
+
+
+@main.command()
+@RUN
+@click.option("--out", type=click.Path(path_type=Path), help="File to write. Default: <run>.png here.")
+@click.option("--set", "name", help="Which sample set. Default: the first.")
+@URL
+def samples(run_id: str | None, out: Path | None, name: str | None, url: str | None) -> None:
+    """Download what the model drew so far as one contact sheet: prompts from top to bottom, steps from left to right."""
+    from dayrun.sheet import Row, progress_sheet, read
+
+    with connected(url) as client:
+        run = client.run(chosen(client, run_id))
+        found = list(client.samples(run.id, sets=[name] if name else None))
+        if not found:
+            raise fail(f"{run.id} has not drawn {f'any of set {name!r}' if name else 'anything'} yet")
+        found = [one for one in found if one.set == (name or found[0].set)]
+        rows: dict[str, Row] = {}
+        for one in found[:2000]:
+            rows.setdefault(one.prompt, Row(one.prompt)).pictures[str(one.step)] = read(client.picture(one))
+        page = progress_sheet(f"{run.name} · {run.id}", list(rows.values())[:200], [str(s) for s in sorted({one.step for one in found})])
+    target = out or Path(f"{run.id}.png")
+    try:
+        page.save(target, "PNG")
+    except OSError as error:
+        raise fail(f"--out {target}: {error.strerror or error}") from None
+    click.echo(f"{target}: {len(rows)} prompts")
+
+
+@main.group()
+def recipe() -> None:
+    """Built-in recipes, and what is wrong with one of yours."""
+
+
+@recipe.command("list")
+def recipe_list() -> None:
+    """Recipes that `dayrun run` knows by name."""
+    from rich.table import Table
+
+    from dayrun import builtin
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name in builtin.names():
+        table.add_row(name, builtin.about(name))
+    console().print(table)
+
+
+@recipe.command("show")
+@click.argument("name")
+@click.option("--effective", is_flag=True, help="With every default written out.")
+def recipe_show(name: str, effective: bool) -> None:
+    """Print a built-in recipe as JSON: a start for your own."""
+    from dayrun import builtin
+    from dayrun.recipe import Recipe
+
+    try:
+        document = builtin.get(name)
+    except builtin.UnknownRecipe as error:
+        raise fail(str(error), code=WRONG) from None
+    click.echo(json.dumps(Recipe.model_validate(document).model_dump(mode="json") if effective else document, indent=2, ensure_ascii=False))
+
+
+@recipe.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+def recipe_check(file: Path) -> None:
+    """Say everything that is wrong with the recipe in FILE (`-` reads standard input), as the service would."""
+    from dayrun.rules import RecipeErrors, load
+
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise fail(f"FILE {file}: {error.strerror}", code=WRONG) from None
+    try:
+        found = load(data)
+    except RecipeErrors as errors:
+        for error in errors.errors:
+            click.echo(f"{file}: {error}", err=True)
+        raise click.exceptions.Exit(NOT_OK) from None
+    hardware = found.hardware
+    click.echo(f"{file}: {found.name} can be trained: {found.total_steps:,} steps on {hardware.world_size} × {hardware.accelerator}")
+
+
+@main.command()
+def version() -> None:
+    """The version of dayrun."""
+    click.echo(__version__)
+
+
+def watched(client: "Client", run_id: str) -> "Run":
+    from dayrun.show import watch
+
+    try:
+        return watch(client, run_id, console())
+    except KeyboardInterrupt:
+        click.echo(f"\n{run_id} trains on; `dayrun watch` follows it again, `dayrun cancel` stops it", err=True)
+        raise click.exceptions.Exit(130) from None
+
+
+def report_end(run: "Run") -> None:
+    if run.state == "succeeded":
+        click.echo(f"{run.id} succeeded after {run.progress.step} steps; `dayrun samples` downloads its pictures")
+        return
+    lines = [f"{run.id} {run.state}" + (f": {run.cause}" if run.cause else ""), *run.evidence[:12]]
+    raise fail(*lines)
+
+
+def read_json(path: Path, flag: str) -> Any:
+    """The JSON in a file that a person named; duplicates and NaN are the service's to refuse."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise fail(f"{flag} {path}: {error.strerror}", code=WRONG) from None
+    except ValueError as error:
+        raise fail(f"{flag} {path}: not JSON: {error}", code=WRONG) from None
+
+
+def one_setting(setting: str) -> dict[str, Any]:
+    """`/model/depth=4` as a merge patch. A value that is not JSON is taken as a string."""
+    at, equals, text = setting.partition("=")
+    steps = [step.replace("~1", "/").replace("~0", "~") for step in at.split("/")[1:]]
+    if not at.startswith("/") or not equals or not all(steps):
+        raise fail(f"--set {setting!r}: write /pointer=value, e.g. /model/depth=4", code=WRONG)
+    if any(step.isdigit() for step in steps):
+        raise fail(f"--set {setting!r}: a merge patch replaces lists whole; give /{steps[0]}=[…], or a file with --overrides", code=WRONG)
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        value = text
+    for step in reversed(steps):
+        value = {step: value}
+    return value

@@ -1,0 +1,268 @@
+"""The service from Python, typed: one method an operation. Answers are dataclass-like pydantic models; errors say what the service said.
+
+client = Client("http://127.0.0.1:8765")
+run = client.create_run("demo", overrides={"seed": 7})
+for run in client.follow(run.id): print(run.progress.step)
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel
+
+from dayrun.run_folder import Cause
+
+State = Literal["queued", "launching", "running", "pausing", "paused", "cancelling", "cancelled", "succeeded", "failed"]
+Move = Literal["pause", "resume", "cancel"]
+OVER: tuple[State, ...] = ("cancelled", "succeeded", "failed")
+DEFAULT_URL = "http://127.0.0.1:8765"
+T = TypeVar("T", bound=BaseModel)
+Point = tuple[int, float, datetime]
+"""Step, value, time."""
+
+
+class Progress(BaseModel):
+    step: int
+    total_steps: int
+    fraction: float
+    stage: str | None = None
+    loss: float | None = None
+    images_per_second: float | None = None
+    eta_seconds: float | None = None
+
+
+class Cost(BaseModel):
+    accelerator_hours: float
+    dollars: float
+
+
+class Run(BaseModel):
+    """A run as the service tells of it; `recipe` and `moves` are there when one run was asked for."""
+
+    id: str
+    name: str
+    labels: dict[str, str]
+    state: State
+    cause: Cause | None = None
+    evidence: list[str]
+    attempt: int
+    attempts_allowed: int
+    next_attempt_at: datetime | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    updated_at: datetime
+    progress: Progress
+    cost: Cost
+    version: int
+    recipe: dict[str, Any] | None = None
+    moves: list[Move] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has reached a state that it leaves only when somebody resumes it."""
+        return self.state in OVER
+
+
+class Event(BaseModel):
+    id: int
+    time: datetime
+    type: str
+    attempt: int
+    step: int | None = None
+    data: dict[str, Any]
+
+
+class Sample(BaseModel):
+    step: int
+    set: str
+    prompt: str
+    seed: int
+    guidance: float
+    steps: int
+    ema: bool
+    checkpoint: str | None = None
+    width: int
+    height: int
+    time: datetime
+    url: str
+
+
+class Checkpoint(BaseModel):
+    step: int
+    attempt: int
+    time: datetime
+    bytes: int
+    world_size: int
+    digest: str
+
+
+class ServiceError(Exception):
+    """The service refused. `status`, `detail` and `errors` (pointer, value, because, nearest) are those of its problem details."""
+
+    def __init__(self, status: int, detail: str, errors: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors = status, detail, errors or []
+
+
+class Unreachable(Exception):
+    """No service answers at the address."""
+
+
+class Client:
+    """One service at `url`; default: DAYRUN_URL, or the service that `dayrun serve` runs on this machine."""
+
+    def __init__(self, url: str | None = None, timeout_seconds: float = 30.0) -> None:
+        self.url = (url or default_url()).rstrip("/")
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # runs
+    def create_run(
+        self,
+        recipe: str | dict[str, Any],
+        *,
+        overrides: dict[str, Any] | None = None,
+        labels: dict[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Store a run. It is sent with an Idempotency-Key, so that a lost answer never makes a second run. Raises ServiceError."""
+        body = {"recipe": recipe, "overrides": overrides, "labels": labels or {}}
+        return Run.model_validate(self._post("/runs", idempotency_key, body).json())
+
+    def run(self, run_id: str) -> Run:
+        return Run.model_validate(self._get(f"/runs/{quote(run_id)}").json())
+
+    def runs(self, states: list[State] | None = None, limit: int | None = None) -> Iterator[Run]:
+        """Runs, newest first; pages are fetched as they are needed."""
+        yield from self._pages("/runs", {"state": states or []}, Run, limit)
+
+    def pause(self, run_id: str) -> Run:
+        return self._move(run_id, "pause")
+
+    def resume(self, run_id: str) -> Run:
+        return self._move(run_id, "resume")
+
+    def cancel(self, run_id: str) -> Run:
+        return self._move(run_id, "cancel")
+
+    def follow(self, run_id: str, every_seconds: float = 0.5) -> Iterator[Run]:
+        """The run again and again, until it is over or paused; a service that is away for a moment is waited for, for a minute."""
+        lost_since: float | None = None
+        while True:
+            try:
+                run = self.run(run_id)
+                lost_since = None
+            except Unreachable:
+                lost_since = lost_since or time.monotonic()
+                if time.monotonic() - lost_since > 60:
+                    raise
+                time.sleep(every_seconds)
+                continue
+            yield run
+            if run.over or run.state == "paused":
+                return
+            time.sleep(every_seconds)
+
+    # what a run leaves behind
+    def events(self, run_id: str, after: int = 0) -> Iterator[Event]:
+        """Events that were recorded so far, oldest first."""
+        yield from self._pages(f"/runs/{quote(run_id)}/events", {"cursor": after}, Event, None)
+
+    def metrics(self, run_id: str, names: list[str] | None = None, points: int | None = None) -> dict[str, list[Point]]:
+        """Name → [(step, value, time)]."""
+        query = {"names": ",".join(names) if names else None, "points": points}
+        found = self._get(f"/runs/{quote(run_id)}/metrics", {k: v for k, v in query.items() if v is not None}).json()
+        return {name: [(step, value, datetime.fromisoformat(at)) for step, value, at in series] for name, series in found["series"].items()}
+
+    def samples(self, run_id: str, sets: list[str] | None = None, steps: list[int] | None = None) -> Iterator[Sample]:
+        yield from self._pages(f"/runs/{quote(run_id)}/samples", {"set": sets or [], "step": steps or []}, Sample, None)
+
+    def picture(self, sample: Sample) -> bytes:
+        """The PNG of a sample."""
+        return self._get(sample.url).content
+
+    def checkpoints(self, run_id: str) -> list[Checkpoint]:
+        return [Checkpoint.model_validate(item) for item in self._get(f"/runs/{quote(run_id)}/checkpoints").json()["items"]]
+
+    def logs(self, run_id: str, attempt: int | None = None, rank: str | None = None, tail: int | None = None) -> str:
+        query = {"attempt": attempt, "rank": rank, "tail": tail}
+        return self._get(f"/runs/{quote(run_id)}/logs", {k: v for k, v in query.items() if v is not None}).text
+
+    def manifest(self, run_id: str) -> dict[str, Any]:
+        return self._get(f"/runs/{quote(run_id)}/manifest").json()
+
+    def recipes(self) -> list[dict[str, Any]]:
+        return self._get("/recipes").json()["items"]
+
+    # transport
+    def _move(self, run_id: str, move: Move) -> Run:
+        return Run.model_validate(self._post(f"/runs/{quote(run_id)}:{move}", None, None).json())
+
+    def _pages(self, path: str, query: dict[str, Any], kind: type[T], limit: int | None) -> Iterator[T]:
+        left = limit
+        while left is None or left > 0:
+            page = self._get(path, {**query, "limit": min(left or 200, 200)}).json()
+            for item in page["items"]:
+                yield kind.model_validate(item)
+            if page["next"] is None:
+                return
+            left = None if left is None else left - len(page["items"])
+            query = {**query, "cursor": page["next"]}
+
+    def _get(self, path: str, query: dict[str, Any] | None = None) -> httpx.Response:
+        return self._send("GET", path, params=query)
+
+    def _post(self, path: str, key: str | None, body: Any) -> httpx.Response:
+        """Sent again when the connection breaks: the key makes that safe."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+        for attempt in range(3):
+            try:
+                return self._send("POST", path, json=body, headers=headers)
+            except Unreachable:
+                if attempt == 2:
+                    raise
+                time.sleep(0.5)
+        raise AssertionError
+
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **arguments)
+        except httpx.TransportError as error:
+            said = f"no service answers at {self.url} ({error}): start one with `dayrun serve`, or set --url or DAYRUN_URL"
+            raise Unreachable(said) from error
+        if response.is_success:
+            return response
+        try:
+            problem = response.json()
+            raise ServiceError(response.status_code, problem["detail"], problem.get("errors"))
+        except (ValueError, KeyError, TypeError):
+            raise ServiceError(response.status_code, f"{self.url} answered {response.status_code}: {response.text[:200]}") from None
+
+
+def default_url() -> str:
+    """DAYRUN_URL; else the service that runs on DAYRUN_HOME; else the default address."""
+    if url := os.environ.get("DAYRUN_URL"):
+        return url
+    home = Path(os.environ.get("DAYRUN_HOME") or Path.home() / ".dayrun")
+    try:
+        return json.loads((home / "serve.json").read_text())["url"]
+    except (OSError, ValueError, KeyError):
+        return DEFAULT_URL
