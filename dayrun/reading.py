@@ -113,7 +113,7 @@ def outside_json(document: object, twice: dict[int, tuple[dict[str, Any], list[s
         if isinstance(value, dict):
             fields = cast("dict[Any, object]", value)
             if not all(map(is_string, fields)):
-                return [RecipeError(pointer(*at), shown(value), "the names of fields are strings")], True
+                return [RecipeError(pointer(*at), shown(value), "the names of fields are strings")], True  # pyright: ignore[reportUnknownArgumentType]
             errors += [
                 RecipeError(pointer(*at, name), shown(fields[name]), "the field is given twice; only one can count")
                 for name in twice.get(id(fields), NOT_TWICE)[1]

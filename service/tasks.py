@@ -12,6 +12,7 @@ from celery import Celery, signals  # pyright: ignore[reportMissingTypeStubs]
 from celery.beat import EmbeddedService  # pyright: ignore
 from kombu.exceptions import OperationalError
 
+from service import queue
 from service.database import Database
 from service.launchers.local import LocalLauncher
 from service.runs import repository
@@ -28,12 +29,11 @@ def make_celery(settings: Settings) -> Any:
     messages.mkdir(parents=True, exist_ok=True)
     app: Any = Celery("dayrun")
     app.conf.update(
-        broker_url="filesystem://localhost//",
+        broker_url=f"{queue.SCHEME}://localhost//",
         broker_transport_options={
             "data_folder_in": str(messages),
             "data_folder_out": str(messages),
             "control_folder": str(folder / "control"),
-            "store_processed": False,
             "polling_interval": 0.05,
         },
         task_ignore_result=True,

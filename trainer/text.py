@@ -49,6 +49,9 @@ def load_text_encoder(source: str, tokens: int) -> TextEncoder:
     Raises TowerError when it is not there, or when its checkpoint lacks a weight or has one that the architecture does not know.
     """
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it would fill the log with half-drawn lines
 
     place = folder_in_package(source.removeprefix(PACKAGE)) if source.startswith(PACKAGE) else source
     if os.sep in str(place) and not Path(place).is_dir() and str(place).count("/") != 1:
