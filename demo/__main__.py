@@ -44,7 +44,7 @@ def main() -> int:
             console.print(f"service: {client.url}")
             processes = min(MOST_PROCESSES, 1 << (os.cpu_count() or 1).bit_length() - 1)
             speed = measure_speed(client, processes)
-            steps = max(LEAST_STEPS, round(options.minutes * 60 * speed / BATCH))
+            steps = max(LEAST_STEPS, 10 * round(options.minutes * 6 * speed / BATCH))  # a multiple of ten: previews come at each tenth
             console.print(f"speed:   {speed:.0f} images/s here, so {options.minutes:g} minutes are {steps} steps of {BATCH} images")
             run = client.create_run("demo", overrides=overrides(steps, processes, data, options.prompts), labels={"made-by": "make demo"})
             console.print(f"run:     {run.id}\n\n  Watch it learn: [bold]{client.url}/#/runs/{run.id}[/bold]\n")
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 NEXT = """What to try next:
-  make demo PROMPTS='a fox on a yellow background;a red apple on a pink background'   draw your own
+  make demo PROMPTS='a fox on a yellow background;a red apple on a white background'   draw your own
   make demo MINUTES=30                                                               let it learn for longer
   .venv/bin/dayrun serve --home {home}                          look at the run again, in the page
   .venv/bin/dayrun recipe show demo > mine.json                                      a recipe of your own, then `dayrun run mine.json`

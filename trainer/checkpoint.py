@@ -15,6 +15,7 @@ from typing import Any
 
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 
 from dayrun.recipe import Checkpoints
 from dayrun.run_folder import RunFolder, step_name
@@ -58,7 +59,7 @@ def save(folder: RunFolder, world: World, state: State, step: int, attempt: int,
         try:
             with quiet():
                 dcp.save(state, storage_writer=dcp.FileSystemWriter(path, single_file_per_rank=True, thread_count=1))
-        except Exception as error:  # dcp gathers the errors of all ranks, and raises them on all
+        except (Exception, CheckpointException) as error:  # raised on all ranks for any; it is no Exception by its class
             trouble = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     size = 0
     if trouble is None and world.leads:

@@ -1,7 +1,7 @@
 """Muon for the 2-D weights inside the blocks and Adam for the rest, or AdamW for everything, as the recipe says.
 
 Muon (Jordan 2024): momentum, then the nearest orthogonal matrix by Newton–Schulz. Matrices of one shape are orthogonalised together,
-which turns a model's many small products into a few large ones.
+which turns a model's many small products into a few large ones, and the products are spread over the ranks.
 """
 
 from collections import defaultdict
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from dayrun.recipe import Optimizer as OptimizerFields
@@ -34,6 +35,19 @@ def orthogonalise(matrices: Tensor, steps: int) -> Tensor:
     return (x.mT if tall else x).to(matrices.dtype)
 
 
+def orthogonalise_together(matrices: Tensor, steps: int) -> Tensor:
+    """`orthogonalise`, each rank doing its share of the matrices; every rank passes the same ones and gets all of the results."""
+    size = dist.get_world_size() if dist.is_initialized() else 1
+    if size == 1:
+        return orthogonalise(matrices, steps)
+    share = -(-len(matrices) // size)
+    padded = torch.nn.functional.pad(matrices, (0, 0, 0, 0, 0, share * size - len(matrices)))
+    mine = padded[dist.get_rank() * share :][:share]
+    everyone = torch.empty_like(padded)
+    dist.all_gather_into_tensor(everyone, orthogonalise(mine, steps).contiguous())
+    return everyone[: len(matrices)]
+
+
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum; the update is scaled by 0.2·√max(rows, columns) so that AdamW's learning rates carry over (Liu et al.
     2025, eq. 4). Equal to `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")` on whole matrices."""
@@ -53,7 +67,7 @@ class Muon(torch.optim.Optimizer):
                 gradients = [w.grad for w in weights]
                 torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
                 looked_ahead = torch._foreach_lerp(gradients, buffers, group["momentum"])
-                updates = orthogonalise(torch.stack(looked_ahead), group["steps"])
+                updates = orthogonalise_together(torch.stack(looked_ahead), group["steps"])
                 if group["weight_decay"]:
                     torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(weights, list(updates.unbind(0)), alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)

@@ -73,8 +73,9 @@ def test_an_index_that_is_not_json_is_named_with_its_offset(tmp_path: Path):
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(tiny_data: Path):
+    recipe = tiny_recipe(tiny_data, data={"sources": [{"url": str(tiny_data)}], "captions": [{"latent_column": "text"}]})
     with pytest.raises(DataFault, match=r"'text' is not a column.*caption_latent"):
-        loader(tiny_data, data={"sources": [{"url": str(tiny_data)}], "captions": [{"latent_column": "text"}]})
+        Loader(load(recipe), pixels=8)
 
 
 def spoil(data: Path, samples: int) -> None:
