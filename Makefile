@@ -44,7 +44,7 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules, migrations and the schem
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m service.check_migrations
-	@$(BIN)/python -m dayrun.rules --check
+	@$(BIN)/python -m dayrun.schema --check
 
 format: $(VENV)/dev.stamp ## Put the code into its form
 	@$(BIN)/ruff check --fix --quiet .
@@ -54,7 +54,7 @@ bench: $(VENV)/dev.stamp ## Every claim about speed, measured: prints ratios
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 schema: $(VENV)/dev.stamp ## Write docs/recipe.schema.json and the table of fields anew
-	@$(BIN)/python -m dayrun.rules --write
+	@$(BIN)/python -m dayrun.schema --write
 
 chromium: # the browser tests drive Debian's Chromium; elsewhere install one and set CHROMIUM
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

@@ -74,7 +74,7 @@ class Guard:
         if scope["method"] not in ("GET", "HEAD") and origin is not None and urlsplit(origin).netloc != headers.get("host"):
             foreign = Problem(403, f"a page of {origin[:100]} may not change anything here")
             return await foreign.response(scope["path"])(scope, receive, send)
-        too_large = Problem(413, f"the body has more than the {self._largest:,} bytes that a request may have")
+        too_large = Problem(413, f"the body has more than the {self._largest:,} bytes that a request may have", kind="body-too-large")
         if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > self._largest:
             return await too_large.response(scope["path"])(scope, receive, send)
         taken = 0

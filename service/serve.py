@@ -61,7 +61,9 @@ def bind(settings: Settings) -> socket.socket:
         free = socket.create_server((settings.host if error.errno == 98 else "127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        raise Refused(f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}): try --port {port}") from error
+        raise Refused(
+            f"{settings.host}:{settings.port} cannot be listened on ({os.strerror(error.errno or 0)}): try --port {port}"
+        ) from error
 
 
 class Part:

@@ -6,8 +6,8 @@ import traceback
 from types import FrameType
 
 import torch
-from dayrun.rules import RecipeErrors
 
+from dayrun.rules import RecipeErrors
 from dayrun.run_folder import Cause
 
 

@@ -1,103 +1,145 @@
 // One run: where it stands, its curves, its pictures, what happened.
-import { all, get, post } from './api.js'
+import { get, grower, post } from './api.js'
 import { chart } from './chart.js'
-import { bytes, clock, duration, el, keyed, number, part, text } from './dom.js'
-import { showState } from './list.js'
+import { el, keyed, part, text } from './dom.js'
+import { showEvents } from './events.js'
+import { bytes, clock, count, dollars, duration, full, NOTHING, number, since } from './format.js'
+import { isActive, showState } from './list.js'
 import { samplesView } from './samples.js'
 
-const OVER = ['cancelled', 'succeeded', 'failed', 'paused']
-const POINTS = 800
+const POINTS = 600
+const FACTS = ['stage', 'loss', 'images/s', 'cost', 'accelerator-hours', 'attempt', 'age']
+const SURE = { cancel: 'Cancel this run for good? What it has made so far stays.' }
 
-export function runView(id) {
+export function runView(id, look) {
   const loss = chart('loss', 'Loss', { logarithmic: true, smooth: 25 })
   const speed = chart('speed', 'Images per second')
   const samples = samplesView()
-  const moves = el('div', { class: 'moves' })
-  const said = el('p', { class: 'said', role: 'alert', hidden: true })
-  const evidence = el('ul', { class: 'evidence', 'data-testid': 'evidence' })
-  const events = el('ol', { class: 'events' })
-  const checkpoints = el('ul', { class: 'checkpoints' })
-  const recipe = el('pre')
-  const facts = el('dl', { class: 'facts' }, ['steps', 'stage', 'loss', 'images/s', 'left', 'cost', 'attempt'].map((name) => el('div', {}, el('dt', {}, name), el('dd', { 'data-part': name }, '–'))))
-  const heading = el('h1', {}, el('span', { 'data-part': 'name' }, '…'))
+  const name = el('h1', {}, '…')
+  const labels = el('ul', { class: 'labels' })
   const state = el('span', { class: 'state', 'data-testid': 'state' })
+  const moves = el('div', { class: 'moves' })
+  const refused = el('p', { class: 'refused', role: 'alert', 'data-testid': 'refused', hidden: true })
+  const why = el('div', { class: 'why', 'data-testid': 'evidence', hidden: true }, el('p', { 'data-part': 'cause' }), el('code', { 'data-part': 'lines' }))
   const bar = el('progress', { max: 1, value: 0, 'data-testid': 'progress', 'aria-label': 'progress' })
+  const done = el('span', { 'data-testid': 'steps' })
+  const left = el('span', { class: 'quiet', 'data-testid': 'left' })
+  const facts = el('dl', { class: 'facts' }, FACTS.map((fact) => el('div', {}, el('dt', {}, fact), el('dd', { 'data-part': fact }, NOTHING))))
+  const events = el('ol', { class: 'events', tabindex: 0, 'aria-label': 'Events, newest first' })
+  const checkpoints = el('tbody')
+  const noCheckpoints = el('p', { class: 'quiet' }, 'None has been written yet.')
+  const logs = el('ul', { class: 'logs' })
+  const recipe = el('pre', { tabindex: 0, 'data-testid': 'recipe' })
   const element = el(
     'article',
     {},
-    el('p', { class: 'quiet back' }, el('a', { href: '#/' }, '← all runs'), ' ', el('code', {}, id)),
-    el('div', { class: 'head' }, heading, state, moves),
-    said,
-    evidence,
-    bar,
+    el('p', { class: 'back quiet' }, el('a', { href: '#/' }, '← All runs'), el('code', {}, id)),
+    el('header', { class: 'head' }, name, state, moves),
+    labels,
+    refused,
+    why,
+    el('div', { class: 'how-far large' }, el('p', {}, done, left), bar),
     facts,
     el('div', { class: 'charts' }, loss.element, speed.element),
     samples.element,
-    el('div', { class: 'columns' }, el('section', {}, el('h2', {}, 'Events'), events), el('section', {}, el('h2', {}, 'Checkpoints'), checkpoints)),
-    el('details', {}, el('summary', {}, 'Recipe'), recipe),
-    el('p', {}, el('a', { href: `/runs/${id}/logs` }, 'log of rank 0'), ' · ', el('a', { href: `/runs/${id}/logs?rank=launcher` }, 'log of the launcher'), ' · ', el('a', { href: `/runs/${id}/manifest` }, 'manifest')),
+    el(
+      'div',
+      { class: 'columns' },
+      el('section', {}, el('h2', {}, 'Events'), events),
+      el('section', {}, el('h2', {}, 'Checkpoints'), noCheckpoints, el('div', { class: 'scroll' }, el('table', { class: 'checkpoints' }, checkpoints)), el('h2', {}, 'Logs'), logs),
+    ),
+    el('details', {}, el('summary', {}, 'Recipe'), recipe, el('p', {}, el('a', { href: `/runs/${id}/manifest` }, 'What the launcher is given'))),
   )
-  let lastEvent = 0
-  const told = []
+
+  let pictures, told, seen
+  function afresh() {
+    pictures = grower(`/runs/${id}/samples?limit=1000`)
+    told = grower(`/runs/${id}/events?limit=1000`)
+    seen = { drawn: 0 }
+  }
+  afresh()
 
   async function refresh() {
-    const [run, metrics, drawn, fresh, kept] = await Promise.all([
-      get(`/runs/${id}`),
-      get(`/runs/${id}/metrics?names=loss,images_per_second&points=${POINTS}`),
-      all(`/runs/${id}/samples?limit=1000`),
-      all(`/runs/${id}/events?limit=500&cursor=${lastEvent}`),
-      get(`/runs/${id}/checkpoints`),
-    ])
-    text(part(heading, 'name'), run.name)
-    showState(state, run)
-    keyed(evidence, run.evidence, (line) => line, (line) => el('li', {}, line))
-    bar.value = run.progress.fraction
-    const p = run.progress
-    const values = {
-      steps: `${p.step.toLocaleString()} of ${p.total_steps.toLocaleString()}`,
-      stage: p.stage ?? '–',
-      loss: number(p.loss, 4),
-      'images/s': number(p.images_per_second),
-      left: duration(p.eta_seconds),
-      cost: `$${run.cost.dollars.toFixed(2)} (${number(run.cost.accelerator_hours)} accelerator-hours)`,
-      attempt: `${run.attempt} of ${run.attempts_allowed}`,
+    const run = await get(`/runs/${id}`)
+    // a new attempt may draw and measure again what the one before had; an ended one has written its last
+    if (seen.state !== undefined && (seen.state !== run.state || seen.attempt !== run.attempt)) afresh()
+    showRun(run)
+    const [happened, drawn] = await Promise.all([told(), pictures()])
+    showEvents(events, happened)
+    if (drawn.length !== seen.drawn) samples.update(drawn)
+    if (run.progress.step !== seen.step) {
+      const { series } = await get(`/runs/${id}/metrics?names=loss,images_per_second&points=${POINTS}`)
+      loss.update(series.loss ?? [])
+      speed.update(series.images_per_second ?? [])
     }
-    for (const [name, value] of Object.entries(values)) text(part(facts, name), value)
-    keyed(moves, run.moves, (move) => move, (move) => el('button', { 'data-testid': `move-${move}`, onclick: () => ask(move) }, move))
-    loss.update(metrics.series.loss ?? [], p.total_steps)
-    speed.update(metrics.series.images_per_second ?? [], p.total_steps)
-    samples.update(drawn)
-    told.push(...fresh)
-    lastEvent = told.at(-1)?.id ?? 0
-    keyed(events, told.slice(-200).reverse(), (event) => event.id, eventLine)
-    keyed(checkpoints, kept.items.toReversed(), (one) => one.step, (one) => el('li', {}, `step ${one.step.toLocaleString()}`, el('span', { class: 'quiet' }, ` ${bytes(one.bytes)}, attempt ${one.attempt}, ${clock(one.time)}`)))
-    if (!recipe.firstChild) text(recipe, JSON.stringify(run.recipe, null, 2))
-    return !OVER.includes(run.state)
+    if (happened.at(-1)?.id !== seen.event) showCheckpoints((await get(`/runs/${id}/checkpoints`)).items)
+    seen = { state: run.state, attempt: run.attempt, step: run.progress.step, drawn: drawn.length, event: happened.at(-1)?.id }
+    return isActive(run)
   }
 
-  async function ask(move) {
-    if (move === 'cancel' && !confirm('Cancel this run for good? What it made so far stays.')) return
+  function showRun(run) {
+    const p = run.progress
+    const percent = `${Math.floor(100 * (p.fraction ?? 0))} %`
+    document.title = `${isActive(run) ? percent : run.state} · ${run.name} · dayrun`
+    text(name, run.name)
+    showState(state, run)
+    keyed(labels, Object.entries(run.labels), ([key, value]) => `${key}=${value}`, ([key, value]) => el('li', {}, `${key}: ${value}`))
+    keyed(moves, run.moves, (move) => move, button)
+    bar.value = p.fraction ?? 0
+    text(done, `${count(p.step)} of ${count(p.total_steps)} steps`)
+    text(left, p.eta_seconds === null ? percent : `${percent}, ${duration(p.eta_seconds)} left`)
+    const values = [
+      p.stage ?? NOTHING,
+      number(p.loss, 4, true),
+      number(p.images_per_second),
+      dollars(run.cost.dollars),
+      number(run.cost.accelerator_hours),
+      run.attempt === 0 ? 'none yet' : `${run.attempt} of ${run.attempts_allowed}`,
+      duration(since(run.created_at)),
+    ]
+    FACTS.forEach((fact, i) => text(part(facts, fact), values[i]))
+    why.hidden = run.cause === null && run.evidence.length === 0
+    const wait = run.next_attempt_at === null ? null : Math.max(0, -since(run.next_attempt_at))
+    const heading = { failed: 'It failed', paused: 'It was paused' }[run.state] ?? 'The attempt before ended'
+    text(part(why, 'cause'), `${heading}: ${(run.cause ?? 'unknown').replaceAll('_', ' ')}.${wait === null ? '' : ` The next attempt begins in ${duration(wait)}.`}`)
+    text(part(why, 'lines'), run.evidence.join('\n'))
+    const attempts = Array.from({ length: run.attempt }, (_, i) => run.attempt - i)
+    keyed(logs, attempts, (attempt) => attempt, (attempt) => el('li', {}, `attempt ${attempt}: `, logLink(attempt, '0', 'rank 0'), ' · ', logLink(attempt, 'launcher', 'launcher')))
+    if (run.attempt === 0) keyed(logs, ['none'], (none) => none, () => el('li', { class: 'quiet' }, 'Nothing has been launched yet.'))
+    const document_ = JSON.stringify(run.recipe, null, 2)
+    text(recipe, document_)
+  }
+
+  const logLink = (attempt, rank, label) => el('a', { href: `/runs/${id}/logs?attempt=${attempt}&rank=${rank}`, 'data-testid': 'log' }, label)
+
+  function showCheckpoints(found) {
+    noCheckpoints.hidden = found.length > 0
+    keyed(checkpoints, found.toReversed(), (one) => one.digest + one.step, (one) =>
+      el(
+        'tr',
+        { 'data-testid': 'checkpoint', title: `${full(one.time)}, SHA-256 ${one.digest}` },
+        el('th', { scope: 'row' }, `step ${count(one.step)}`),
+        el('td', {}, bytes(one.bytes)),
+        el('td', {}, `attempt ${one.attempt}`),
+        el('td', {}, clock(one.time)),
+      ),
+    )
+  }
+
+  const button = (move) => el('button', { 'data-testid': `move-${move}`, 'data-move': move, onclick: (event) => ask(move, event.currentTarget) }, move[0].toUpperCase() + move.slice(1))
+
+  async function ask(move, pressed) {
+    if (SURE[move] && !confirm(SURE[move])) return
+    pressed.disabled = true
     try {
-      await post(`/runs/${id}:${move}`)
-      said.hidden = true
+      showRun(await post(`/runs/${id}:${move}`))
+      refused.hidden = true
     } catch (error) {
-      text(said, error.message)
-      said.hidden = false
+      text(refused, `The run was not asked to ${move}: ${error.message}`)
+      refused.hidden = false
     }
-    await refresh()
+    pressed.disabled = false
+    look()
   }
   return { element, refresh }
-}
-
-function eventLine(event) {
-  const data = Object.entries(event.data)
-    .filter(([, value]) => value !== null && value !== '' && !(Array.isArray(value) && value.length === 0))
-    .map(([name, value]) => `${name.replaceAll('_', ' ')} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
-  return el(
-    'li',
-    { 'data-testid': 'event-row', 'data-type': event.type },
-    el('time', { datetime: event.time, class: 'quiet' }, clock(event.time)),
-    el('span', {}, event.type.replaceAll('_', ' ')),
-    el('span', { class: 'quiet' }, [event.step === null ? null : `step ${event.step}`, ...data].filter(Boolean).join(' · ')),
-  )
 }

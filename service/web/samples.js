@@ -1,69 +1,74 @@
 // What the model drew: prompts from top to bottom, steps from left to right; cells fill in as pictures come.
 import { el, keyed, part, text } from './dom.js'
+import { count } from './format.js'
+import { viewer } from './viewer.js'
 
 const FIRST = 12
 const MANY = 24
+const SIDE = 96
 
 export function samplesView() {
   const sets = el('div')
   const none = el('p', { class: 'quiet' }, 'Nothing has been drawn yet.')
-  const element = el('section', { 'aria-label': 'Samples' }, el('h2', {}, 'Samples'), none, sets)
-  const unfolded = new Set()
+  const large = viewer()
+  const element = el('section', { 'aria-label': 'Samples' }, el('h2', {}, 'Samples'), none, sets, large.element)
 
   function update(samples) {
     none.hidden = samples.length > 0
-    const names = [...new Set(samples.map((sample) => sample.set))]
-    keyed(sets, names, (name) => name, makeSet, (block, name) => showSet(block, samples.filter((sample) => sample.set === name), name))
+    const bySet = Map.groupBy(samples, (sample) => sample.set)
+    keyed(sets, [...bySet.keys()], (name) => name, makeSet, (block, name) => block.show(bySet.get(name)))
   }
 
   function makeSet(name) {
-    const again = () => {
-      unfolded.add(name)
-      block.dataset.unfolded = ''
-      showSet(block, block.samples, name)
+    let samples = []
+    let unfolded = false
+    const more = el('button', { class: 'more', 'data-testid': 'show-all', hidden: true, onclick: () => ((unfolded = true), block.show(samples)) })
+    const head = el('tr')
+    const body = el('tbody')
+    const scroll = el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `Samples of ${name}` }, el('table', {}, el('thead', {}, head), body))
+    const block = el('div', { class: 'set', 'data-set': name }, el('h3', {}, name, ' ', el('span', { class: 'quiet', 'data-part': 'of' })), scroll, more)
+
+    block.show = (drawn) => {
+      samples = drawn
+      const steps = [...new Set(drawn.map((sample) => sample.step))].sort((a, b) => a - b)
+      const rows = [...Map.groupBy(drawn, (one) => JSON.stringify([one.prompt, one.seed, one.guidance, one.ema]))]
+      const folded = rows.length > MANY && !unfolded
+      text(part(block, 'of'), `${rows.length} ${rows.length === 1 ? 'prompt' : 'prompts'}, to step ${count(steps.at(-1))}`)
+      text(more, `Show all ${rows.length} prompts`)
+      more.hidden = !folded
+      const atEnd = scroll.scrollLeft + scroll.clientWidth >= scroll.scrollWidth - SIDE / 2
+      const before = head.childElementCount
+      keyed(head, ['prompt', ...steps], (step) => step, (step) => el('th', { scope: 'col' }, step === 'prompt' ? step : count(step)))
+      keyed(body, folded ? rows.slice(0, FIRST) : rows, ([key]) => key, () => el('tr'), showRow.bind(null, steps))
+      if (head.childElementCount > before && atEnd) scroll.scrollLeft = scroll.scrollWidth // follow the newest, unless one looks at older ones
     }
-    const block = el(
-      'div',
-      { class: 'set' },
-      el('h3', {}, name),
-      el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': `pictures of ${name}` }, el('table', {}, el('thead', {}, el('tr', { 'data-part': 'steps' })), el('tbody', { 'data-part': 'rows' }))),
-      el('button', { 'data-part': 'more', hidden: true, onclick: again }),
-    )
     return block
   }
 
-  function showSet(block, samples, name) {
-    block.samples = samples
-    const steps = [...new Set(samples.map((sample) => sample.step))].sort((a, b) => a - b)
-    const rows = new Map()
-    for (const sample of samples) {
-      const key = `${sample.seed} ${sample.prompt}`
-      if (!rows.has(key)) rows.set(key, { key, prompt: sample.prompt, cells: new Map() })
-      rows.get(key).cells.set(sample.step, sample)
-    }
-    let shown = [...rows.values()]
-    const more = part(block, 'more')
-    more.hidden = shown.length <= MANY || unfolded.has(name)
-    text(more, `Show all ${shown.length} prompts`)
-    if (!more.hidden) shown = shown.slice(0, FIRST)
-    keyed(part(block, 'steps'), ['', ...steps], (step) => step, (step) => el('th', { scope: 'col' }, step === '' ? 'prompt' : `step ${step}`))
-    keyed(part(block, 'rows'), shown, (row) => row.key, (row) => el('tr', {}, el('th', { scope: 'row' }, row.prompt)), (line, row) => {
-      const cells = [{ step: '' }, ...steps.map((step) => ({ step, sample: row.cells.get(step) }))]
-      keyed(line, cells, (cell) => cell.step, (cell) => (cell.step === '' ? el('th', { scope: 'row' }, row.prompt) : el('td')), (box, cell) => {
-        if (cell.sample && !box.firstChild) box.append(picture(cell.sample))
-      })
+  function showRow(steps, line, [, drawn]) {
+    const byStep = new Map(drawn.map((sample) => [sample.step, sample]))
+    const newest = drawn.reduce((last, one) => Math.max(last, one.step), 0)
+    const cells = ['prompt', ...steps]
+    keyed(line, cells, (step) => step, (step) => (step === 'prompt' ? el('th', { scope: 'row' }, drawn[0].prompt) : el('td')), (box, step) => {
+      const sample = byStep.get(step)
+      if (!sample) return
+      if (!box.firstChild) box.append(el('button', { class: 'cell', onclick: (event) => large.open(event.currentTarget, sample) }, picture(sample)))
+      box.firstChild.tabIndex = step === newest ? 0 : -1 // one stop for the keyboard in a row: the arrows of the large view reach the others
     })
   }
   return { element, update }
 }
 
-const picture = (sample) =>
-  el('img', {
+function picture(sample) {
+  return el('img', {
     src: sample.url,
     alt: `${sample.prompt}, step ${sample.step}`,
-    title: `${sample.prompt}\nstep ${sample.step}, seed ${sample.seed}, guidance ${sample.guidance}${sample.ema ? ', averaged weights' : ''}`,
-    width: 96,
-    height: Math.round((96 * sample.height) / sample.width),
+    title: `${sample.prompt}\nstep ${count(sample.step)}, seed ${sample.seed}, guidance ${sample.guidance}${sample.ema ? ', averaged weights' : ''}`,
+    width: SIDE,
+    height: Math.round((SIDE * sample.height) / sample.width),
+    class: sample.width < SIDE ? 'pixels' : null,
     loading: 'lazy',
     'data-testid': 'sample',
+    'data-step': sample.step,
   })
+}

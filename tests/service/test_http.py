@@ -120,7 +120,7 @@ def test_a_body_that_is_not_json_is_a_problem_with_its_place(http: httpx.Client)
 
 
 def test_too_large_a_body_is_refused(http: httpx.Client):
-    problem(http.post("/runs", content=b" " * (9 * 2**20 + 1), headers={"Content-Type": "application/json"}), 413, "content-too-large")
+    problem(http.post("/runs", content=b" " * (9 * 2**20 + 1), headers={"Content-Type": "application/json"}), 413, "body-too-large")
 
 
 def test_a_page_of_another_origin_may_not_write(http: httpx.Client):

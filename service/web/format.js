@@ -1,0 +1,45 @@
+// Numbers, sizes and times as a person reads them. NOTHING stands for what is not known (yet).
+
+export const NOTHING = '–'
+const absent = (value) => value === null || value === undefined || !Number.isFinite(value)
+
+export const count = (value) => (absent(value) ? NOTHING : value.toLocaleString('en', { maximumFractionDigits: 0 }))
+export const dollars = (value) => (absent(value) ? NOTHING : value.toLocaleString('en', { style: 'currency', currency: 'USD' }))
+
+// `digits` significant ones; `steady` keeps trailing zeros, so that a value that changes each second does not dance.
+export function number(value, digits = 3, steady = false) {
+  if (absent(value)) return NOTHING
+  if (value !== 0 && Math.abs(value) < 1e-4) return value.toExponential(digits - 1)
+  if (Math.abs(value) >= 10 ** digits) return count(value)
+  return value.toLocaleString('en', { maximumSignificantDigits: digits, minimumSignificantDigits: steady ? digits : 1 })
+}
+
+// For axes: 50000 is 50k.
+export const short = (value) => value.toLocaleString('en', { notation: 'compact', maximumSignificantDigits: 4 }).replace('K', 'k')
+
+export function duration(seconds) {
+  if (absent(seconds)) return NOTHING
+  const whole = Math.max(0, Math.round(seconds))
+  const two = (value) => String(value).padStart(2, '0')
+  if (whole < 60) return `${whole} s`
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`
+  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`
+}
+
+export const since = (instant) => (instant === null ? null : (Date.now() - Date.parse(instant)) / 1000)
+export const full = (instant) => new Date(instant).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'medium' })
+
+// The time of today, the day and the time of any other day.
+export function clock(instant) {
+  const when = new Date(instant)
+  const today = when.toDateString() === new Date().toDateString()
+  const day = today ? {} : { day: 'numeric', month: 'short' }
+  return when.toLocaleString('en-GB', { ...day, hour: '2-digit', minute: '2-digit', second: today ? '2-digit' : undefined })
+}
+
+export function bytes(size) {
+  if (absent(size)) return NOTHING
+  const unit = size < 1000 ? 0 : Math.min(4, Math.floor(Math.log10(size) / 3))
+  return `${number(size / 1000 ** unit)} ${['B', 'kB', 'MB', 'GB', 'TB'][unit]}`
+}
