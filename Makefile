@@ -14,7 +14,7 @@ help: ## This list
 # Environments: hashed requirements into .venv by uv, which pip installs (hashed too). A stamp keeps what is current.
 $(BIN)/uv: requirements/uv.txt
 	@echo "environment: python"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from dayrun.recipe import Recipe
 
@@ -56,8 +55,9 @@ def rows(part: type[BaseModel], at: str) -> Iterator[str]:
     for name, field in part.model_fields.items():
         place = f"{at}/{name}"
         inner, listed = part_in(field.annotation)
-        default = "required" if field.is_required() else f"`{shown(field.get_default(call_default_factory=True))}`"
+        default = "required" if field.is_required() else f"`{shown(field.default)}`"
         about = field.description or ((inner.__doc__ or "").strip().splitlines() or [""])[0] if inner else field.description or ""
+        # a section with defaults of its own is told by its fields
         if inner is None or field.annotation is not inner:
             said = about.replace("|", "\\|")
             yield f"| `{place}` | {kind_of(field.annotation).replace('|', '/')} | {default} | {said} |"
@@ -66,9 +66,9 @@ def rows(part: type[BaseModel], at: str) -> Iterator[str]:
 
 
 def shown(default: Any) -> str:
-    if default is PydanticUndefined:
-        return ""
-    if isinstance(default, list) and default and isinstance(default[0], BaseModel):
+    if isinstance(default, BaseModel):
+        return "{}"
+    if isinstance(default, list) and any(isinstance(item, BaseModel) for item in default):  # pyright: ignore[reportUnknownVariableType]
         return "[{}]"
     return json.dumps(default, ensure_ascii=False)
 
