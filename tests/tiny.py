@@ -12,7 +12,7 @@ from trainer.data.shards import ShardWriter
 TOKENS, WIDTH, PIXELS = 4, 8, 8
 
 
-def write_data(folder: Path, samples: int = 64, tokens: int = TOKENS, width: int = WIDTH) -> Path:
+def write_data(folder: Path, samples: int = 64, tokens: int = TOKENS, width: int = WIDTH, pixels: int = PIXELS) -> Path:
     """Random pictures with random text states, the same each time."""
     chance = np.random.default_rng(0)
     columns = {
@@ -24,7 +24,7 @@ def write_data(folder: Path, samples: int = 64, tokens: int = TOKENS, width: int
     with ShardWriter(folder, columns, size_limit=4096) as shards:
         for number in range(samples):
             buffer = io.BytesIO()
-            Image.fromarray(chance.integers(0, 256, (PIXELS, PIXELS, 3), dtype=np.uint8)).save(buffer, "PNG")
+            Image.fromarray(chance.integers(0, 256, (pixels, pixels, 3), dtype=np.uint8)).save(buffer, "PNG")
             shards.write(
                 {
                     "image": buffer.getvalue(),

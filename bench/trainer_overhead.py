@@ -1,0 +1,109 @@
+"""Claim: loader, telemetry, checkpoints and previews cost the trainer at most 5 % against the same model stepped in a bare loop.
+
+Both train the demo's model on two threads in one process, in turns, so that a machine that slows down slows both. The bare loop has its
+batch in memory and does forward, backward, clipping, optimizer and averages, nothing else. Prints images/s of both and their ratio.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS, TURNS, BATCH, WARM = 150, 3, 32, 10
+
+
+def recipe(folder: Path) -> dict:
+    from dayrun import builtin
+    from dayrun.recipe import merge_patch
+
+    patch = {
+        "data": {"sources": [{"url": str(folder / "data")}]},
+        "stages": [{"name": "bench", "pixels": 32, "steps": STEPS, "batch_size": BATCH}],
+        "schedule": {"kind": "constant", "warmup_steps": 10},
+        "hardware": {"processes_per_node": 1, "threads_per_process": 2},
+        # as often by the step as in a demo of nine minutes, where a checkpoint comes every 190 steps and a preview every 150
+        "checkpoints": {"every": 100},
+        "samples": {"sets": [{**builtin.get("demo")["samples"]["sets"][0], "every": 100, "at_start": False, "at_end": False}]},
+    }
+    return merge_patch(builtin.get("demo"), patch)
+
+
+def bare(document: dict) -> float:
+    """Images/s of the bare loop."""
+    import torch
+
+    from dayrun.rules import load
+    from trainer.ema import AveragedWeights
+    from trainer.flow import draw, flow_loss, interpolate, target_velocity, velocity_of
+    from trainer.model import Denoiser
+    from trainer.optim import Optimizers
+
+    known = load(document)
+    torch.manual_seed(0)
+    model = Denoiser(known.model)
+    optimizers, ema = Optimizers(model, known.optimizer), AveragedWeights(model, known.ema)
+    images, text = torch.rand(BATCH, 3, 32, 32) * 2 - 1, torch.randn(BATCH, known.text.tokens, known.model.text_width)
+    mask = torch.ones(BATCH, known.text.tokens, dtype=torch.bool)
+    begun = 0.0
+    for step in range(STEPS):
+        if step == WARM:
+            begun = time.perf_counter()
+        draws = draw(0, list(range(step * BATCH, (step + 1) * BATCH)), (3, 32, 32), known.objective)
+        noisy = interpolate(images, draws.noise, draws.times, 1.0)
+        predicted = model(noisy, draws.times, text, mask)
+        target = target_velocity(images, draws.noise, noisy, draws.times, known.objective)
+        loss = flow_loss(velocity_of(predicted, noisy, draws.times, known.objective), target)
+        model.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizers.step(1.0)
+        ema.update(step + 1)
+    return (STEPS - WARM) * BATCH / (time.perf_counter() - begun)
+
+
+def whole(file: Path, out: Path, environment: dict[str, str]) -> float:
+    """Images/s of the trainer, from its tenth step to its last, everything in between included."""
+    from dayrun.objects import Prefix
+    from dayrun.run_folder import RunFolder
+
+    command = [sys.executable, "-m", "trainer", str(file), "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    times = {m["step"]: m["time"] for m in RunFolder(Prefix(out)).metrics() if m["name"] == "loss"}
+    return (STEPS - WARM) * BATCH / (times[STEPS] - times[WARM])
+
+
+def write_data(folder: Path) -> None:
+    sys.path.insert(0, str(ROOT))
+    from tests.tiny import write_data as write
+
+    write(folder, samples=256, tokens=16, width=384, pixels=32)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["bare"]:
+        print(bare(json.loads(Path(sys.argv[2]).read_text())))
+        return
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder / "data")
+        file = folder / "recipe.json"
+        file.write_text(json.dumps(recipe(folder)))
+        ours, loop = [], []
+        for turn in range(TURNS):
+            done = subprocess.run(
+                [sys.executable, __file__, "bare", str(file)], env=environment, check=True, capture_output=True, text=True
+            )
+            loop.append(float(done.stdout))
+            ours.append(whole(file, folder / f"run{turn}", environment))
+            print(f"turn {turn + 1}: bare loop {loop[-1]:.1f} images/s, trainer {ours[-1]:.1f} images/s", flush=True)
+    print(f"trainer / bare loop = {statistics.median(ours) / statistics.median(loop):.3f} (claim: at least 0.95)")
+
+
+if __name__ == "__main__":
+    main()
