@@ -70,9 +70,8 @@ class Run:
         share = stage.batch_size // world.size
         micro_batch = min(stage.micro_batch_size or share, share)
         batches = loader.batches(progress.position, stage.batch_size, micro_batch, world.rank, world.size)
-        self.telemetry.event("stage_started", progress.step, stage=stage.name, pixels=stage.pixels, batch_size=stage.batch_size) if (
-            world.leads
-        ) else None
+        if world.leads:
+            self.telemetry.event("stage_started", progress.step, stage=stage.name, pixels=stage.pixels, batch_size=stage.batch_size)
         window = Window()
         while progress.step < last_step:
             begun = time.monotonic()

@@ -85,7 +85,8 @@ def test_a_process_with_pid_1_reacts_to_the_stop_signal(recipe: dict, tmp_path: 
     """In a container the trainer may be pid 1, for which the kernel ignores signals without a handler."""
     out = tmp_path / "run"
     long = recipe | {"stages": [recipe["stages"][0] | {"steps": 100_000}]}
-    process = start(long, out, shell_prefix="exec unshare --pid --fork --kill-child --mount-proc")
+    user = "" if os.geteuid() == 0 else "--user --map-root-user"
+    process = start(long, out, shell_prefix=f"exec unshare {user} --pid --fork --kill-child --mount-proc")
     until(lambda: (out / "checkpoints" / "00000020" / "complete.json").exists(), "the first checkpoint")
     inner = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
     assert Path(f"/proc/{inner}/status").read_text().split("NSpid:")[1].split("\n")[0].split()[-1] == "1"
