@@ -16,13 +16,14 @@ from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
+from dayrun import builtin
 from dayrun.client import Client, Run, ServiceError, Unreachable
 from dayrun.sheet import Row, gallery, progress_sheet, read
 from dayrun.show import duration, watch
 
 ROOT = Path(__file__).resolve().parents[1]
-PIXELS = 32
-BATCH = 32
+STAGE = builtin.get("demo")["stages"][0]
+PIXELS, BATCH = STAGE["pixels"], STAGE["batch_size"]
 SPEED_STEPS = 60
 LEAST_STEPS = 60
 LONGEST_MINUTES = 240.0
@@ -73,7 +74,7 @@ NEXT = """What to try next:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=(__doc__ or "").splitlines()[0])
     home = os.environ.get("DAYRUN_HOME") or Path.home() / ".dayrun"
-    parser.add_argument("--minutes", type=float, default=9.0, help="minutes of training (default 9)")
+    parser.add_argument("--minutes", type=float, default=8.0, help="minutes of training (default 8)")
     parser.add_argument("--prompts", default="", help="more prompts to draw, with semicolons between them")
     parser.add_argument("--home", type=Path, default=home, help=f"folder for data, runs and pictures (default {home})")
     options = parser.parse_args()
@@ -139,7 +140,7 @@ def measure_speed(client: Client, processes: int) -> float:
     console.print("speed:   a short run measures this machine", highlight=False)
     short = {
         "description": "How fast is this machine?",
-        "stages": [{"name": "speed", "pixels": PIXELS, "steps": SPEED_STEPS, "batch_size": BATCH}],
+        "stages": [{**STAGE, "name": "speed", "steps": SPEED_STEPS}],
         "schedule": {"warmup_steps": 0},
         "samples": {"sets": []},
         "hardware": hardware(processes),
@@ -153,8 +154,6 @@ def measure_speed(client: Client, processes: int) -> float:
 
 def overrides(steps: int, processes: int, data: Path, prompts: list[str]) -> dict[str, object]:
     """The built-in recipe, with as many steps as there is time for and the prompts that are scored."""
-    from dayrun import builtin
-
     preview = builtin.get("demo")["samples"]["sets"][0]
     rows = json.loads((data / "prompts.json").read_text())
     score = [row["prompt"] for kind in ("held_out", "trained", "held_out_objects") for row in rows[kind]]
@@ -165,7 +164,7 @@ def overrides(steps: int, processes: int, data: Path, prompts: list[str]) -> dic
     if prompts:
         sets.insert(1, {"name": "yours", "prompts": prompts, "seed": 9000, "every": max(10, steps // 10), "at_end": True})
     return {
-        "stages": [{"name": f"{PIXELS}px", "pixels": PIXELS, "steps": steps, "batch_size": BATCH}],
+        "stages": [{**STAGE, "steps": steps}],
         "schedule": {"warmup_steps": min(100, steps // 4)},
         "samples": {"sets": sets},
         "checkpoints": {"every": max(20, steps // 8)},

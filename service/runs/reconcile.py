@@ -19,7 +19,7 @@ from service.database import Database, new_id, now
 from service.launchers import Launched, Launcher, Observation, Order
 from service.runs import repository
 from service.runs.decide import Change, Launch, Standing, Step, Stop, Wait, next_step
-from service.runs.states import HOLDS_MACHINES, OVER, Move, NoSuchMove, State, after
+from service.runs.states import OVER, Move, State, after
 from service.runs.tables import OutboxRow, RunRow
 from service.settings import Settings
 
@@ -203,6 +203,3 @@ def limit_reached(recipe: Recipe, accelerator_seconds: float) -> tuple[str, str]
     if recipe.limits.hours is not None and wall >= recipe.limits.hours:
         return "deadline", f"/limits/hours: {wall:.2f} of {recipe.limits.hours:.2f} hours are used"
     return None
-
-
-__all__ = ["HOLDS_MACHINES", "NoSuchMove", "Reconciler", "limit_reached", "move", "order_of", "used_accelerator_seconds"]

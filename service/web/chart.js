@@ -80,7 +80,7 @@ export function chart(name, title, { logarithmic = false, smooth = 0 } = {}) {
 
   function update(series) {
     points = series.filter(([, value]) => Number.isFinite(value) && (!logarithmic || value > 0))
-    mean = smooth ? smoothed(points, smooth) : points
+    mean = smooth ? smoothed(points, smooth, logarithmic) : points
     if (at !== null) at = Math.min(at, points.length - 1)
     draw()
   }
@@ -88,15 +88,16 @@ export function chart(name, title, { logarithmic = false, smooth = 0 } = {}) {
   return { element, update }
 }
 
-// Exponential mean over about `span` points, unbiased at the start.
-function smoothed(points, span) {
-  const keep = 1 - 1 / span
-  let sum = 0
-  let weight = 0
-  return points.map(([step, value]) => {
-    sum = keep * sum + (1 - keep) * value
-    weight = keep * weight + (1 - keep)
-    return [step, sum / weight]
+// Mean over `reach` points to each side, fewer at the ends: it lags behind nothing, and the newest values still move it.
+// On a logarithmic axis the mean of the logarithms, so that the line runs through the middle of what is seen.
+function smoothed(points, reach, logarithmic) {
+  const [to, from] = logarithmic ? [Math.log, Math.exp] : [(value) => value, (value) => value]
+  const sums = [0]
+  for (const [, value] of points) sums.push(sums.at(-1) + to(value))
+  return points.map(([step], i) => {
+    const first = i - Math.min(reach, i)
+    const last = Math.min(points.length - 1, i + Math.min(reach, i)) // as many after as before: the steep start stays steep
+    return [step, from((sums[last + 1] - sums[first]) / (last + 1 - first))]
   })
 }
 

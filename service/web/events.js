@@ -17,7 +17,7 @@ const SAID = {
   stop_requested: (d) => `Told to stop (${d.signal})`,
   stop_sent: (d) => `Sent ${d.signal}`,
   stop_forced: (d) => `Stopped by force after ${number(d.waited_seconds)} s`,
-  ended: (d) => [`Ended: ${d.outcome}`, d.cause && ` (${words(d.cause)})`],
+  ended: (d) => [`Trainer ended: ${d.outcome}`, d.cause && ` (${words(d.cause)}`, d.cause && d.rank !== undefined && `, rank ${d.rank}`, d.cause && ')'],
 }
 const BAD = ['checkpoint_failed', 'checkpoint_rejected', 'bad_samples', 'stop_forced']
 
@@ -37,7 +37,7 @@ export function showEvents(list, events) {
       'li',
       { 'data-testid': 'event-row', 'data-type': event.type, 'data-bad': BAD.includes(event.type) || Boolean(event.data.cause) },
       el('time', { datetime: event.time, title: full(event.time), class: 'quiet' }, clock(event.time)),
-      el('span', {}, sentence(event), event.data.evidence?.length > 0 ? el('code', { class: 'because' }, event.data.evidence.join('\n')) : null),
+      el('span', {}, sentence(event), event.type === 'state_changed' && event.data.evidence?.length > 0 ? el('code', { class: 'because' }, event.data.evidence.join('\n')) : null),
       el('span', { class: 'quiet' }, event.step === null ? null : `step ${count(event.step)}`),
     ),
   )

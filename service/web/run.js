@@ -12,7 +12,7 @@ const FACTS = ['stage', 'loss', 'images/s', 'cost', 'accelerator-hours', 'attemp
 const SURE = { cancel: 'Cancel this run for good? What it has made so far stays.' }
 
 export function runView(id, look) {
-  const loss = chart('loss', 'Loss', { logarithmic: true, smooth: 25 })
+  const loss = chart('loss', 'Loss', { logarithmic: true, smooth: 10 })
   const speed = chart('speed', 'Images per second')
   const samples = samplesView()
   const name = el('h1', {}, '…')
@@ -100,14 +100,13 @@ export function runView(id, look) {
     FACTS.forEach((fact, i) => text(part(facts, fact), values[i]))
     why.hidden = run.cause === null && run.evidence.length === 0
     const wait = run.next_attempt_at === null ? null : Math.max(0, -since(run.next_attempt_at))
-    const heading = { failed: 'It failed', paused: 'It was paused' }[run.state] ?? 'The attempt before ended'
+    const heading = { failed: 'Failed', paused: 'Paused' }[run.state] ?? 'The last attempt ended'
     text(part(why, 'cause'), `${heading}: ${(run.cause ?? 'unknown').replaceAll('_', ' ')}.${wait === null ? '' : ` The next attempt begins in ${duration(wait)}.`}`)
     text(part(why, 'lines'), run.evidence.join('\n'))
     const attempts = Array.from({ length: run.attempt }, (_, i) => run.attempt - i)
     keyed(logs, attempts, (attempt) => attempt, (attempt) => el('li', {}, `attempt ${attempt}: `, logLink(attempt, '0', 'rank 0'), ' · ', logLink(attempt, 'launcher', 'launcher')))
     if (run.attempt === 0) keyed(logs, ['none'], (none) => none, () => el('li', { class: 'quiet' }, 'Nothing has been launched yet.'))
-    const document_ = JSON.stringify(run.recipe, null, 2)
-    text(recipe, document_)
+    text(recipe, JSON.stringify(run.recipe, null, 2))
   }
 
   const logLink = (attempt, rank, label) => el('a', { href: `/runs/${id}/logs?attempt=${attempt}&rank=${rank}`, 'data-testid': 'log' }, label)
