@@ -35,9 +35,9 @@ export function keyed(parent, items, keyOf, make, update) {
       child.dataset.key = key
     }
     known.delete(key)
-    update?.(child, item)
     if (child === place) place = place.nextElementSibling
     else parent.insertBefore(child, place)
+    update?.(child, item) // once it has its place, so that it can be measured and scrolled
   }
   for (const child of known.values()) child.remove()
 }

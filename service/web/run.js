@@ -1,5 +1,5 @@
 // One run: where it stands, its curves, its pictures, what happened.
-import { get, grower, post } from './api.js'
+import { get, grower, post, Unreachable } from './api.js'
 import { chart } from './chart.js'
 import { el, keyed, part, text } from './dom.js'
 import { showEvents } from './events.js'
@@ -134,7 +134,7 @@ export function runView(id, look) {
       showRun(await post(`/runs/${id}:${move}`))
       refused.hidden = true
     } catch (error) {
-      text(refused, `The run was not asked to ${move}: ${error.message}`)
+      text(refused, error instanceof Unreachable ? `No answer came; whether the run was asked to ${move} shows when the service is back.` : `The run cannot ${move}: ${error.message}`)
       refused.hidden = false
     }
     pressed.disabled = false

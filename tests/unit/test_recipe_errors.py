@@ -1,4 +1,4 @@
-"""Bad recipes and exactly what is said about them: the place, the value, why, and what would work. The patches go onto a demo of fixed length."""
+"""Bad recipes and exactly what is said about them: place, value, why, and what would work. The patches go onto a demo of fixed length."""
 
 import json
 from typing import Any

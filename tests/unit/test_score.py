@@ -1,4 +1,4 @@
-"""The demo's scores from figures to table, with the real network, on shapes: what is right scores 1, what is shuffled scores chance."""
+"""The demo's scores, from figures to table, with the real network on simple shapes: the right picture scores 1, others near chance."""
 
 import json
 import random
