@@ -128,7 +128,7 @@ def score(data: Path, painters: dict[str, dict[str, Image.Image]]) -> list[Row]:
         known = [name for name, trained in zip(gallery.objects, gallery.trained, strict=True) if trained == (kind != "held_out_objects")]
         everything = [Pair(name, colour) for name in known for colour in COLOURS]
         controls = {
-            "random pick": [gallery.pictures[chance.choice(everything)] for _ in pairs],
+            "random pick": [gallery.pictures[chance.choice(list(gallery.pictures))] for _ in pairs],
             "real (mirrored)": [ImageOps.mirror(gallery.pictures[pair]) for pair in pairs],
         }
         candidates = {by: [drawn[text] for text in texts] for by, drawn in painters.items()} | controls

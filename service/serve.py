@@ -17,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from service.launchers.local import ROOT
@@ -148,7 +147,7 @@ def wait_until_ready(url: str, stopping: threading.Event, seconds: float = 60.0)
             with urlopen(f"{url}/readyz", timeout=5) as answer:
                 if answer.status == 200:
                     return None
-        except URLError as error:
+        except OSError as error:  # URLError among them; a part that is still starting lets the request wait
             said = str(error)
         stopping.wait(0.05)
     return said
