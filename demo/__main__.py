@@ -76,7 +76,7 @@ NEXT = """What to try next:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=(__doc__ or "").splitlines()[0])
     home = os.environ.get("DAYRUN_HOME") or Path.home() / ".dayrun"
-    parser.add_argument("--minutes", type=float, default=8.0, help="minutes of training (default 8)")
+    parser.add_argument("--minutes", type=float, default=9.5, help="minutes of training (default 9.5)")
     parser.add_argument("--prompts", default="", help="more prompts to draw, with semicolons between them")
     parser.add_argument("--home", type=Path, default=home, help=f"folder for data, runs and pictures (default {home})")
     options = parser.parse_args()
