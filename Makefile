@@ -29,7 +29,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
-demo: $(VENV)/run.stamp ## A small model learns to draw on this machine: MINUTES=9.5, PROMPTS='a red apple on a blue background;…'
+demo: $(VENV)/run.stamp ## A small model learns to draw on this machine: MINUTES=9.25, PROMPTS='a red apple on a blue background;…'
 	@$(BIN)/python -m demo $(if $(MINUTES),--minutes $(MINUTES)) $(if $(PROMPTS),--prompts "$(PROMPTS)") $(DEMO_FLAGS)
 
 serve: $(VENV)/run.stamp ## The service with all its parts on http://127.0.0.1:8765 until Ctrl-C
