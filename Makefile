@@ -39,7 +39,7 @@ test: $(VENV)/dev.stamp chromium ## Every test, about ten minutes on two cores
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 lint: $(VENV)/dev.stamp ## ruff, pyright, import rules, migrations and the schema against the code
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
@@ -47,7 +47,7 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules, migrations and the schem
 	@$(BIN)/python -m dayrun.schema --check
 
 format: $(VENV)/dev.stamp ## Put the code into its form
-	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff check --no-cache --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 
 bench: $(VENV)/dev.stamp ## Every claim about speed, measured: prints ratios

@@ -19,9 +19,8 @@ def main() -> int:
 
     stop = StopSignal()
     options = parse(sys.argv[1:])
-    from dayrun.rules import RecipeErrors, load
-
     from dayrun.objects import Prefix
+    from dayrun.rules import RecipeErrors, load
     from dayrun.run_folder import EXIT_FAILED, EXIT_STOPPED, RunFolder, StaleAttempt
     from trainer.faults import PeerLostError, cause_of, evidence_of
     from trainer.parallel import join, leave
