@@ -75,7 +75,7 @@ def our_app(home: str):
     from service.settings import Settings
 
     settings = Settings(home=Path(home))
-    bring_up_to_date(settings.root / "dayrun.db", False)
+    bring_up_to_date(settings, False)
     return create_app(settings)
 
 

@@ -49,6 +49,7 @@ class Run(BaseModel):
     """A run as the service tells of it; `recipe` and `moves` are there when one run was asked for."""
 
     id: str
+    project: str = "default"
     name: str
     labels: dict[str, str]
     state: State

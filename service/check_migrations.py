@@ -12,7 +12,7 @@ from service.revisions import config
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        made = config(Path(folder) / "check.db")
+        made = config(f"sqlite:///{Path(folder) / 'check.db'}")
         command.upgrade(made, "head")
         try:
             command.check(made)

@@ -1,6 +1,7 @@
-"""The engine, sessions and column types. SQLite in write-ahead mode by default; writers begin with the write lock in hand.
+"""The engine, sessions and column types, for SQLite (write-ahead log) and Postgres (psycopg 3). Nothing here knows a table.
 
-Transactions that write say so (`Database.write`), since SQLite refuses to turn a reader into a writer once another has written.
+Transactions that write say so (`Database.write`): SQLite refuses to turn a reader into a writer once another has written, so its writers
+begin with the write lock in hand. On Postgres several writers work at once; who changes a row that others may change locks it first.
 """
 
 import json
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import DateTime, Engine, Text, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -45,8 +47,8 @@ class Json(TypeDecorator[Any]):
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Any) -> str:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
     def process_result_value(self, value: str | None, dialect: Any) -> Any:
         return None if value is None else json.loads(value)
@@ -66,15 +68,26 @@ def new_id(prefix: str) -> str:
 class Database:
     def __init__(self, settings: Settings) -> None:
         self.engine: AsyncEngine = create_async_engine(
-            settings.database_url, connect_args={"timeout": settings.database_busy_seconds}, pool_size=8, max_overflow=8
+            settings.database_url,
+            connect_args=connect_arguments(settings),
+            pool_size=settings.database_connections,
+            max_overflow=settings.database_more_connections,
+            pool_timeout=settings.database_wait_seconds,
         )
-        prepare(self.engine.sync_engine)
+        self.is_postgres = self.engine.dialect.name == "postgresql"
+        if not self.is_postgres:
+            prepare(self.engine.sync_engine)
+        elif settings.database_pgbouncer:
+            limit_each_transaction(self.engine.sync_engine, settings)
+        # a reader on Postgres needs no transaction, and BEGIN and ROLLBACK would cost two round trips
+        readers = self.engine.execution_options(isolation_level="AUTOCOMMIT") if self.is_postgres else self.engine
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._readers = async_sessionmaker(readers, expire_on_commit=False)
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
-        """One consistent view; nothing may be written."""
-        async with self._sessions() as session:
+        """To look, not to write. On SQLite one consistent view, on Postgres one a statement."""
+        async with self._readers() as session:
             yield session
 
     @asynccontextmanager
@@ -87,6 +100,36 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def connect_arguments(settings: Settings) -> dict[str, Any]:
+    """What the driver is told for each connection."""
+    if settings.database is None:
+        return {"timeout": settings.database_busy_seconds}
+    if settings.database_pgbouncer:  # it passes on neither start-up options nor prepared statements in transaction mode
+        return {"connect_timeout": 5, "prepare_threshold": None}
+    limits = (
+        f"-c statement_timeout={settings.database_statement_seconds * 1000:.0f} -c lock_timeout={settings.database_busy_seconds * 1000:.0f}"
+    )
+    return {"connect_timeout": 5, "options": f"{limits} -c timezone=UTC"}
+
+
+def limit_each_transaction(engine: Engine, settings: Settings) -> None:
+    """Set the time-outs anew in each transaction: behind PgBouncer a connection is another one each time."""
+
+    def begun(connection: Connection) -> None:
+        if connection.get_execution_options().get("writes"):
+            connection.exec_driver_sql(
+                f"SET LOCAL statement_timeout={settings.database_statement_seconds * 1000:.0f}; "
+                f"SET LOCAL lock_timeout={settings.database_busy_seconds * 1000:.0f}"
+            )
+
+    event.listen(engine, "begin", begun)
+
+
+def upsert(session: AsyncSession, table: type[Base]) -> Any:
+    """INSERT for `table` with ON CONFLICT, as SQLite and Postgres both have it, each in its own module."""
+    return (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(table)
 
 
 def prepare(engine: Engine) -> None:

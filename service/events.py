@@ -7,13 +7,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.run_folder import Event
+from service.access import SERVICE
 from service.database import now
 from service.runs.tables import EventRow, RunRow
 
 
-def record(session: AsyncSession, run: RunRow, type: str, **data: Any) -> None:
-    """Add an event of the service to `session`."""
-    session.add(EventRow(run_id=run.id, time=now(), type=type, attempt=run.attempt, step=run.step, data=data))
+def record(session: AsyncSession, run: RunRow, type: str, *, by: str = SERVICE, **data: Any) -> None:
+    """Add what `by` did to `session`. The run's row must be locked by the caller, or new."""
+    session.add(EventRow(run_id=run.id, time=now(), type=type, attempt=run.attempt, step=run.step, data=data, actor=by))
 
 
 def record_from_trainer(session: AsyncSession, run: RunRow, event: Event) -> None:

@@ -1,7 +1,6 @@
 """Is it alive, is it ready, and its figures for Prometheus."""
 
 import asyncio
-from pathlib import Path
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
@@ -59,7 +58,7 @@ async def readiness(context: Context) -> Readiness:
     try:
         async with context.database.read() as session:
             beat = await repository.last_beat(session, "worker")
-        revision = await asyncio.to_thread(revision_of, Path(context.settings.root / "dayrun.db"))
+        revision = await asyncio.to_thread(revision_of, context.settings)
     except SQLAlchemyError as error:
         return Readiness(ready=False, database=f"not usable: {type(error).__name__}", worker="unknown")
     current = revision == newest_revision()

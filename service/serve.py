@@ -170,7 +170,7 @@ def serve(settings: Settings, may_migrate: bool = False) -> int:
     try:
         lock = lock_home(settings)
         listener = bind(settings)
-        bring_up_to_date(settings.root / "dayrun.db", may_migrate)
+        bring_up_to_date(settings, may_migrate)
     except (Refused, WrongVersion) as error:
         print(f"dayrun serve: {error}", file=sys.stderr)
         return 2

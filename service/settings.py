@@ -18,12 +18,20 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
     port: int = Field(default=8765, ge=0, le=65535, description="Port of the API; 0 takes a free one.")
     runs_at_once: int = Field(default=1, ge=1, description="Runs that may hold this machine together; others wait in the queue.")
+    database: str | None = Field(default=None, description="postgresql://USER:PASSWORD@HOST/NAME; default: SQLite in HOME.")
+    broker: str | None = Field(default=None, description="Celery's broker, redis://HOST:PORT/0 (Valkey too); default: a folder in HOME.")
+    runs: str | None = Field(default=None, description="Where run folders go: a folder or s3://BUCKET/PREFIX; default: HOME/runs.")
     sweep_seconds: float = Field(default=1.0, gt=0, description="Every active run is looked at this often, hints or no hints.")
     lease_seconds: float = Field(default=30.0, gt=0, description="A reconciler that died frees its run after this.")
     stop_seconds: float = Field(default=60.0, gt=0, description="Time for a checkpoint between the stop signal and the kill.")
     idempotency_hours: float = Field(default=24.0, gt=0, description="How long answers to an Idempotency-Key are kept.")
     request_bytes: int = Field(default=9 * 2**20, gt=0, description="Largest request body.")
-    database_busy_seconds: float = Field(default=15.0, gt=0, description="How long a statement waits for SQLite's write lock.")
+    database_busy_seconds: float = Field(default=15.0, gt=0, description="How long a statement waits for a lock of the database.")
+    database_statement_seconds: float = Field(default=60.0, gt=0, description="A statement that takes longer is ended (Postgres).")
+    database_connections: int = Field(default=8, ge=1, description="Connections that a process keeps to the database.")
+    database_more_connections: int = Field(default=8, ge=0, description="Connections that it may open beyond these when it is busy.")
+    database_wait_seconds: float = Field(default=10.0, gt=0, description="How long a request waits for a connection before it gets a 503.")
+    database_pgbouncer: bool = Field(default=False, description="Postgres is reached through PgBouncer in transaction mode.")
 
     @cached_property
     def root(self) -> Path:
@@ -36,7 +44,16 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        return f"sqlite+aiosqlite:///{self.root / 'dayrun.db'}"
+        """Of the database, for SQLAlchemy's asynchronous engine; psycopg's address serves the synchronous one too."""
+        if self.database is None:
+            return f"sqlite+aiosqlite:///{self.root / 'dayrun.db'}"
+        scheme, _, rest = self.database.partition("://")
+        return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else self.database
+
+    @property
+    def database_file(self) -> Path | None:
+        """The file of an SQLite database; None for a server."""
+        return None if self.database else self.root / "dayrun.db"
 
     @property
     def queue_folder(self) -> Path:
@@ -44,7 +61,7 @@ class Settings(BaseSettings):
 
     def run_url(self, run_id: str) -> str:
         """Prefix of a run's folder."""
-        return str(self.root / "runs" / run_id)
+        return f"{(self.runs or str(self.root / 'runs')).rstrip('/')}/{run_id}"
 
     def launch_folder(self, run_id: str, attempt: int) -> Path:
         """Where the local launcher keeps its claim on one attempt."""

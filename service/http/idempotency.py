@@ -12,11 +12,10 @@ from typing import Annotated, Any
 from fastapi import Header, Request, Response
 from pydantic import BaseModel
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database import Database, new_id, now
+from service.database import Database, new_id, now, upsert
 from service.http.problem import Problem
 from service.runs.tables import IdempotencyRow
 
@@ -74,7 +73,7 @@ async def claim_key(database: Database, operation: str, key: str, digest: str, c
     async with database.write() as session:
         at = now()
         row: dict[str, Any] = {"operation": operation, "key": key, "digest": digest, "claim": claim, "created_at": at, "headers": {}}
-        await session.execute(insert(IdempotencyRow).values(row).on_conflict_do_nothing())
+        await session.execute(upsert(session, IdempotencyRow).values(row).on_conflict_do_nothing())
         held = (await session.scalars(select(IdempotencyRow).where(IdempotencyRow.operation == operation, IdempotencyRow.key == key))).one()
         if held.claim == claim:
             return None

@@ -9,8 +9,10 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from service import events
+from service.access import Permit
 from service.context import Context, Ctx
 from service.http.idempotency import Answer, IdempotencyKey, once
+from service.http.identity import CreateRuns, MoveRuns, ReadRuns
 from service.http.paging import Cursor, Limit, link_next
 from service.http.problem import Problem, problems
 from service.runs import artifacts, repository, service
@@ -32,13 +34,13 @@ def answer(run: Run, status: int) -> Answer:
 
 
 @router.post("/runs", status_code=201, response_model=Run, responses=problems(409, 413, 422))
-async def create_run(request: Request, context: Ctx, new: NewRun, idempotency_key: IdempotencyKey = None) -> Response:
+async def create_run(request: Request, context: Ctx, permit: CreateRuns, new: NewRun, idempotency_key: IdempotencyKey = None) -> Response:
     """Store a run and queue it. The recipe is checked first: a run that exists can be trained."""
     recipe = service.effective_recipe(new)
     made: list[str] = []
 
     async def work(session: Any) -> Answer:
-        run = Run.of(await service.create(session, new, recipe))
+        run = Run.of(await service.create(session, new, recipe, permit))
         made.append(run.id)
         return answer(run, 201)
 
@@ -53,34 +55,36 @@ async def list_runs(
     request: Request,
     response: Response,
     context: Ctx,
+    permit: ReadRuns,
     state: Annotated[list[State], Query(description="Only runs in one of these states.")] = [],  # noqa: B006
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> RunPage:
     """Runs, newest first."""
     async with context.database.read() as session:
-        rows = await repository.page(session, cursor, state, limit + 1)
+        rows = await repository.page(session, cursor, state, limit + 1, permit.projects)
     following = rows[limit - 1].id if len(rows) > limit else None
     link_next(request, response, following)
     return RunPage(items=[RunSummary.of(row) for row in rows[:limit]], next=following)
 
 
 @router.get("/runs/{run_id}", responses=problems(404))
-async def show_run(context: Ctx, run_id: str, response: Response) -> Run:
+async def show_run(context: Ctx, permit: ReadRuns, run_id: str, response: Response) -> Run:
     """One run with its effective recipe, and the moves that it can make."""
     async with context.database.read() as session:
-        run = Run.of(await service.find(session, run_id))
+        run = Run.of(await service.find(session, run_id, permit))
     response.headers["ETag"] = f'"{run.version}"'
     return run
 
 
-async def ask(request: Request, context: Context, run_id: str, wanted: Move, key: str | None, match: str | None) -> Response:
+async def ask(
+    request: Request, context: Context, permit: Permit, run_id: str, wanted: Move, key: str | None, match: str | None
+) -> Response:
     async def work(session: Any) -> Answer:
-        if match is not None:
-            version = (await service.find(session, run_id)).version
-            if match != f'"{version}"':
-                raise Problem(412, f'If-Match is {match[:60]}, the run is at "{version}": look at it again', kind="changed-since")
-        return answer(Run.of(await service.ask(session, run_id, wanted)), 202)
+        run = await service.find(session, run_id, permit, to_change=True)
+        if match is not None and match != f'"{run.version}"':
+            raise Problem(412, f'If-Match is {match[:60]}, the run is at "{run.version}": look at it again', kind="changed-since")
+        return answer(Run.of(await service.ask(session, run, wanted, permit)), 202)
 
     response = await once(request, context.database, key, work)
     context.hint(run_id)
@@ -89,32 +93,33 @@ async def ask(request: Request, context: Context, run_id: str, wanted: Move, key
 
 @router.post("/runs/{run_id}:pause", status_code=202, response_model=Run, responses=problems(404, 409, 412))
 async def pause_run(
-    request: Request, context: Ctx, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
+    request: Request, context: Ctx, permit: MoveRuns, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
 ) -> Response:
     """Write a checkpoint, then stop the workers. The run can be resumed."""
-    return await ask(request, context, run_id, Move.PAUSE, idempotency_key, if_match)
+    return await ask(request, context, permit, run_id, Move.PAUSE, idempotency_key, if_match)
 
 
 @router.post("/runs/{run_id}:resume", status_code=202, response_model=Run, responses=problems(404, 409, 412))
 async def resume_run(
-    request: Request, context: Ctx, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
+    request: Request, context: Ctx, permit: MoveRuns, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
 ) -> Response:
     """Queue a paused or failed run again; it goes on from its newest good checkpoint."""
-    return await ask(request, context, run_id, Move.RESUME, idempotency_key, if_match)
+    return await ask(request, context, permit, run_id, Move.RESUME, idempotency_key, if_match)
 
 
 @router.post("/runs/{run_id}:cancel", status_code=202, response_model=Run, responses=problems(404, 409, 412))
 async def cancel_run(
-    request: Request, context: Ctx, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
+    request: Request, context: Ctx, permit: MoveRuns, run_id: str, idempotency_key: IdempotencyKey = None, if_match: IfMatch = None
 ) -> Response:
     """Stop the run for good. What it has left so far stays readable."""
-    return await ask(request, context, run_id, Move.CANCEL, idempotency_key, if_match)
+    return await ask(request, context, permit, run_id, Move.CANCEL, idempotency_key, if_match)
 
 
 @router.get("/runs/{run_id}/events", response_model=EventPage, responses={**problems(404, 422), 200: {"content": {EVENT_STREAM: {}}}})
 async def list_events(
     request: Request,
     context: Ctx,
+    permit: ReadRuns,
     run_id: str,
     limit: Limit = 200,
     cursor: Annotated[int, Query(ge=0, description="Events after this id.")] = 0,
@@ -123,7 +128,7 @@ async def list_events(
 ) -> Response:
     """What happened to the run, oldest first; as JSON, or live as server-sent events."""
     async with context.database.read() as session:
-        await service.find(session, run_id)
+        await service.find(session, run_id, permit)
         if EVENT_STREAM not in accept:
             rows = await events.after(session, run_id, cursor, limit + 1)
             following = str(rows[limit - 1].id) if len(rows) > limit else None
@@ -157,13 +162,14 @@ async def event_stream(context: Context, run_id: str, last: int) -> AsyncIterato
 @router.get("/runs/{run_id}/metrics", responses=problems(404, 422))
 async def show_metrics(
     context: Ctx,
+    permit: ReadRuns,
     run_id: str,
     names: Annotated[str | None, Query(description="Names, with commas between; all when left out.")] = None,
     points: Annotated[int | None, Query(ge=2, le=100_000, description="Thin each series to about this many points.")] = None,
 ) -> Metrics:
     """What was measured, by name, as [step, value, time]."""
     async with context.database.read() as session:
-        await service.find(session, run_id)
+        await service.find(session, run_id, permit)
         wanted = names.split(",") if names else await repository.metric_names(session, run_id)
         found = {name: await repository.series(session, run_id, name) for name in wanted}
     return Metrics(series={name: thinned(series, points) for name, series in found.items()})
@@ -180,6 +186,7 @@ async def list_samples(
     request: Request,
     response: Response,
     context: Ctx,
+    permit: ReadRuns,
     run_id: str,
     step: Annotated[list[int], Query(description="Only pictures of these steps.")] = [],  # noqa: B006
     set: Annotated[list[str], Query(description="Only pictures of these sets.")] = [],  # noqa: B006
@@ -188,7 +195,7 @@ async def list_samples(
 ) -> SamplePage:
     """Pictures that the model has drawn so far, by step."""
     async with context.database.read() as session:
-        await service.find(session, run_id)
+        await service.find(session, run_id, permit)
     after = cursor_of_sample(cursor)
     url = context.settings.run_url(run_id)
     found: list[Sample] = await asyncio.to_thread(artifacts.samples, url, run_id, step, set, after, limit)
@@ -209,25 +216,26 @@ def cursor_of_sample(cursor: str | None) -> tuple[int, str] | None:
 @router.get(
     "/runs/{run_id}/samples/{step}/{file}", response_class=Response, responses={**problems(404), 200: {"content": {"image/png": {}}}}
 )
-async def show_sample(context: Ctx, run_id: str, step: int, file: str) -> Response:
+async def show_sample(context: Ctx, permit: ReadRuns, run_id: str, step: int, file: str) -> Response:
     """One picture (PNG)."""
     async with context.database.read() as session:
-        await service.find(session, run_id)
+        await service.find(session, run_id, permit)
     data = await asyncio.to_thread(artifacts.picture, context.settings.run_url(run_id), step, file)
     return Response(data, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
 
 @router.get("/runs/{run_id}/checkpoints", responses=problems(404))
-async def list_checkpoints(context: Ctx, run_id: str) -> Checkpoints:
+async def list_checkpoints(context: Ctx, permit: ReadRuns, run_id: str) -> Checkpoints:
     """Complete checkpoints, oldest first."""
     async with context.database.read() as session:
-        await service.find(session, run_id)
+        await service.find(session, run_id, permit)
     return Checkpoints(items=await asyncio.to_thread(artifacts.checkpoints, context.settings.run_url(run_id)))
 
 
 @router.get("/runs/{run_id}/logs", response_class=PlainTextResponse, responses=problems(404, 422))
 async def show_log(
     context: Ctx,
+    permit: ReadRuns,
     run_id: str,
     attempt: Annotated[int | None, Query(ge=1, description="Default: the newest.")] = None,
     rank: Annotated[str | None, Query(max_length=20, description="A number, or `launcher`. Default: 0.")] = None,
@@ -235,14 +243,14 @@ async def show_log(
 ) -> str:
     """What one process of an attempt printed."""
     async with context.database.read() as session:
-        newest = (await service.find(session, run_id)).attempt
+        newest = (await service.find(session, run_id, permit)).attempt
     return await asyncio.to_thread(artifacts.log_text, context.settings.run_url(run_id), newest, attempt, rank, tail)
 
 
 @router.get("/runs/{run_id}/manifest", responses=problems(404))
-async def show_manifest(context: Ctx, run_id: str) -> dict[str, Any]:
+async def show_manifest(context: Ctx, permit: ReadRuns, run_id: str) -> dict[str, Any]:
     """What the launcher starts for the newest attempt, or would start for the first."""
     async with context.database.read() as session:
-        run = await service.find(session, run_id)
+        run = await service.find(session, run_id, permit)
     settings = context.settings
     return context.launcher.manifest(order_of(run, max(1, run.attempt), settings.run_url(run.id), settings.stop_seconds))

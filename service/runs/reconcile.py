@@ -15,6 +15,7 @@ from dayrun.objects import Prefix
 from dayrun.recipe import Recipe
 from dayrun.run_folder import Cursor, Event, Metric, RunFolder
 from service import events
+from service.access import SERVICE
 from service.database import Database, new_id, now
 from service.launchers import Launched, Launcher, Observation, Order
 from service.runs import repository
@@ -81,7 +82,7 @@ class Reconciler:
             began=run.began_attempt == run.attempt,
             outcome=run.outcome,
             faults=run.faults,
-            attempts_allowed=recipe.retries.attempts,
+            attempts_allowed=run.attempts_allowed,
             wait_seconds=recipe.retries.wait_seconds,
             next_attempt_at=run.next_attempt_at,
             stop_asked_at=run.stop_asked_at,
@@ -133,7 +134,9 @@ def order_of(run: RunRow, attempt: int, url: str, stop_seconds: float) -> Order:
     return Order(run.id, attempt, url, hardware.processes_per_node, hardware.threads_per_process, stop_seconds)
 
 
-def move(session: AsyncSession, run: RunRow, wanted: Move, cause: str | None = None, evidence: list[str] | None = None) -> None:
+def move(
+    session: AsyncSession, run: RunRow, wanted: Move, cause: str | None = None, evidence: list[str] | None = None, by: str = SERVICE
+) -> None:
     """Change a run's state, and say so in the log and in the outbox. Raises NoSuchMove."""
     before, at = State(run.state), now()
     run.state = after(before, wanted)
@@ -149,7 +152,7 @@ def move(session: AsyncSession, run: RunRow, wanted: Move, cause: str | None = N
     if run.state in OVER:
         run.ended_at = at
     said = {"cause": cause, "evidence": evidence or []} if cause else {}
-    events.record(session, run, "state_changed", **{"from": before, "to": run.state}, move=wanted, **said)
+    events.record(session, run, "state_changed", by=by, **{"from": before, "to": run.state}, move=wanted, **said)
     session.add(OutboxRow(run_id=run.id))
 
 

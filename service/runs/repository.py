@@ -3,12 +3,11 @@
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.run_folder import Metric
-from service.database import now
+from service.database import now, upsert
 from service.runs.states import ACTIVE, HOLDS_MACHINES, State
 from service.runs.tables import HeartbeatRow, MetricRow, OutboxRow, RunRow
 
@@ -16,17 +15,22 @@ ROWS_A_STATEMENT = 500
 """SQLite takes 32,766 variables in a statement."""
 
 
-async def get(session: AsyncSession, run_id: str) -> RunRow | None:
-    return await session.get(RunRow, run_id, populate_existing=True)
+async def get(session: AsyncSession, run_id: str, *, to_change: bool = False) -> RunRow | None:
+    """The run; `to_change` locks its row until the transaction ends (SQLite's writers hold the only write lock anyway)."""
+    return await session.get(RunRow, run_id, populate_existing=True, with_for_update=to_change)
 
 
-async def page(session: AsyncSession, before: str | None, states: list[State], limit: int) -> list[RunRow]:
-    """Runs, newest first, with ids below `before`; ids sort by the time they were made."""
+async def page(
+    session: AsyncSession, before: str | None, states: list[State], limit: int, projects: list[str] | None = None
+) -> list[RunRow]:
+    """Runs of `projects` (None: of all), newest first, with ids below `before`; ids sort by the time they were made."""
     query = select(RunRow).order_by(RunRow.id.desc()).limit(limit)
     if before:
         query = query.where(RunRow.id < before)
     if states:
         query = query.where(RunRow.state.in_(states))
+    if projects is not None:
+        query = query.where(RunRow.project_id.in_(projects))
     return list((await session.scalars(query)).all())
 
 
@@ -43,8 +47,8 @@ async def lease(session: AsyncSession, run_id: str, owner: str, seconds: float) 
 
 
 async def leased(session: AsyncSession, run_id: str, owner: str) -> RunRow | None:
-    """The run, as long as `owner` still holds its lease."""
-    run = await get(session, run_id)
+    """The run, to change it, as long as `owner` still holds its lease."""
+    run = await get(session, run_id, to_change=True)
     return run if run is not None and run.leased_by == owner and run.leased_until is not None and run.leased_until > now() else None
 
 
@@ -53,8 +57,10 @@ async def release(session: AsyncSession, run_id: str, owner: str) -> None:
 
 
 async def active_ids(session: AsyncSession) -> list[str]:
-    """Runs that a reconciler has something to do for, oldest first: the queue's order."""
-    return list((await session.scalars(select(RunRow.id).where(RunRow.state.in_(ACTIVE)).order_by(RunRow.id))).all())
+    """Runs that a reconciler has something to do for, in the queue's order: by priority, then the oldest first."""
+    return list(
+        (await session.scalars(select(RunRow.id).where(RunRow.state.in_(ACTIVE)).order_by(RunRow.priority.desc(), RunRow.id))).all()
+    )
 
 
 async def held_machines(session: AsyncSession) -> int:
@@ -75,7 +81,7 @@ async def put_metrics(session: AsyncSession, run_id: str, lines: list[Metric], t
     }
     values = list(rows.values())
     for first in range(0, len(values), ROWS_A_STATEMENT):
-        statement = insert(MetricRow).values(values[first : first + ROWS_A_STATEMENT])
+        statement = upsert(session, MetricRow).values(values[first : first + ROWS_A_STATEMENT])
         new = {"value": statement.excluded.value, "time": statement.excluded.time}
         await session.execute(statement.on_conflict_do_update(index_elements=["run_id", "name", "step"], set_=new))
 
@@ -99,7 +105,7 @@ async def take_outbox(session: AsyncSession, limit: int = 1000) -> list[str]:
 
 async def beat(session: AsyncSession, part: str) -> None:
     """Note that `part` is at work."""
-    statement = insert(HeartbeatRow).values(part=part, time=now())
+    statement = upsert(session, HeartbeatRow).values(part=part, time=now())
     await session.execute(statement.on_conflict_do_update(index_elements=["part"], set_={"time": statement.excluded.time}))
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, Field
 
 from dayrun.run_folder import Cause
+from service.access import DEFAULT_PROJECT
 from service.database import now
 from service.runs.reconcile import used_accelerator_seconds
 from service.runs.states import Move, State, personal_moves
@@ -22,6 +23,7 @@ class NewRun(BaseModel):
     recipe: Any = Field(description="Name of a built-in recipe, or a recipe as in docs/recipe.schema.json.")
     overrides: dict[str, Any] | None = Field(default=None, description="JSON Merge Patch (RFC 7396) onto the recipe.")
     labels: dict[Label, Label] = Field(default={}, max_length=20)
+    project: str = Field(default=DEFAULT_PROJECT, min_length=1, max_length=40, description="Whose run it is.")
 
 
 class Progress(BaseModel):
@@ -43,6 +45,7 @@ class RunSummary(BaseModel):
     """A recipe being trained."""
 
     id: str
+    project: str
     name: str
     labels: dict[str, str]
     state: State
@@ -64,9 +67,12 @@ class RunSummary(BaseModel):
         hours = used_accelerator_seconds(run, now()) / 3600
         training = run.state == State.RUNNING and run.step_seconds is not None
         return cls(
-            **{name: getattr(run, name) for name in ("id", "name", "labels", "state", "cause", "evidence", "attempt", "next_attempt_at")},
+            **{
+                name: getattr(run, name)
+                for name in ("id", "name", "labels", "state", "cause", "evidence", "attempt", "attempts_allowed", "next_attempt_at")
+            },
             **{name: getattr(run, name) for name in ("created_at", "started_at", "ended_at", "updated_at", "version")},
-            attempts_allowed=run.recipe.get("retries", {}).get("attempts", 1),
+            project=run.project_id,
             progress=Progress(
                 step=run.step,
                 total_steps=run.total_steps,

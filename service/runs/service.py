@@ -9,6 +9,7 @@ from dayrun.recipe import Recipe, merge_patch
 from dayrun.recipe_errors import RecipeError, RecipeErrors
 from dayrun.rules import load
 from service import events
+from service.access import Permit
 from service.database import new_id, now
 from service.http.problem import ErrorDetail, Problem
 from service.runs import repository
@@ -46,14 +47,18 @@ def detail_of(error: RecipeError) -> ErrorDetail:
     return ErrorDetail(pointer=f"/recipe{error.at}", value=error.value, because=error.because, nearest=list(error.nearest))
 
 
-async def create(session: AsyncSession, new: NewRun, recipe: Recipe) -> RunRow:
-    """Store a run, queued; its event and its hint go with it."""
+async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Permit) -> RunRow:
+    """Store a run, queued; its event and its hint go with it. Raises Problem 403, and 404 for the project."""
+    permit.on(new.project)
     at = now()
     document: dict[str, Any] = recipe.model_dump(mode="json")
     run = RunRow(
         id=new_id("run"),
         name=recipe.name,
         labels=new.labels,
+        project_id=new.project,
+        created_by=permit.actor.subject,
+        priority=0,
         recipe=document,
         total_steps=recipe.total_steps,
         world_size=recipe.hardware.world_size,
@@ -64,33 +69,35 @@ async def create(session: AsyncSession, new: NewRun, recipe: Recipe) -> RunRow:
         updated_at=at,
         version=1,
         attempt=0,
+        attempts_allowed=recipe.retries.attempts,
         faults=0,
         step=0,
         began_attempt=0,
         events_cursor={},
         metrics_cursor={},
         accelerator_seconds=0.0,
+        chain_length=0,
     )
     session.add(run)
     await session.flush()
-    events.record(session, run, "run_created", name=run.name)
+    events.record(session, run, "run_created", by=permit.actor.subject, name=run.name)
     session.add(OutboxRow(run_id=run.id))
     return run
 
 
-async def find(session: AsyncSession, run_id: str) -> RunRow:
-    """The run. Raises Problem 404."""
-    run = await repository.get(session, run_id)
-    if run is None:
+async def find(session: AsyncSession, run_id: str, permit: Permit, *, to_change: bool = False) -> RunRow:
+    """The run, if `permit` covers it; `to_change` locks its row. Raises Problem 403 and 404."""
+    run = await repository.get(session, run_id, to_change=to_change)
+    if run is None or not permit.sees(run.project_id):
         raise Problem(404, f"there is no run {run_id[:60]!r}; GET /runs lists them", kind="no-such-run")
+    permit.on(run.project_id)
     return run
 
 
-async def ask(session: AsyncSession, run_id: str, wanted: Move) -> RunRow:
-    """Pause, resume or cancel. Raises Problem 404, and 409 that names the moves that there are."""
-    run = await find(session, run_id)
+async def ask(session: AsyncSession, run: RunRow, wanted: Move, permit: Permit) -> RunRow:
+    """Pause, resume or cancel a run whose row is locked. Raises Problem 409 that names the moves that there are."""
     try:
-        move(session, run, wanted)
+        move(session, run, wanted, by=permit.actor.subject)
     except NoSuchMove as error:
         moves = [str(one) for one in error.moves]
         what = f"it can {' or '.join(moves)}" if moves else "its state is final"

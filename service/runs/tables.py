@@ -17,6 +17,11 @@ class RunRow(Base):
     name: Mapped[str] = mapped_column(String(100))
     labels: Mapped[dict[str, str]] = mapped_column(Json)
     recipe: Mapped[dict[str, Any]] = mapped_column(Json)
+    project_id: Mapped[str] = mapped_column(String(40), server_default="default")
+    created_by: Mapped[str] = mapped_column(String(300), server_default="local")
+    parent_run_id: Mapped[str | None] = mapped_column(String(40))  # the run that this one was forked from
+    parent_step: Mapped[int | None] = mapped_column(Integer)
+    estimate: Mapped[dict[str, Any] | None] = mapped_column(Json)  # the plan it was accepted with
     total_steps: Mapped[int] = mapped_column(Integer)
     world_size: Mapped[int] = mapped_column(Integer)
     dollars_per_accelerator_hour: Mapped[float] = mapped_column(Float)
@@ -34,6 +39,12 @@ class RunRow(Base):
     faults: Mapped[int] = mapped_column(Integer, default=0)  # launches that failed since the last person's resume
     next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     stop_asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    attempts_allowed: Mapped[int] = mapped_column(Integer, server_default="4")
+
+    # its place in the queue: higher priorities first, then the older; `waiting` says what for: {"code", "because"}
+    priority: Mapped[int] = mapped_column(Integer, server_default="0")
+    waiting: Mapped[dict[str, str] | None] = mapped_column(Json)
 
     # the lease: who may act on this run, and until when
     leased_by: Mapped[str | None] = mapped_column(String(60))
@@ -54,7 +65,11 @@ class RunRow(Base):
     accelerator_seconds: Mapped[float] = mapped_column(Float, default=0.0)
     holding_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
-    __table_args__ = (Index("ix_runs_state", "state"),)
+    # the head of its chain of events
+    chain_length: Mapped[int] = mapped_column(Integer, server_default="0")
+    chain_digest: Mapped[str | None] = mapped_column(String(64))
+
+    __table_args__ = (Index("ix_runs_state", "state"), Index("ix_runs_project", "project_id", "id"))
 
 
 class EventRow(Base):
@@ -69,6 +84,9 @@ class EventRow(Base):
     attempt: Mapped[int] = mapped_column(Integer)
     step: Mapped[int | None] = mapped_column(Integer)
     data: Mapped[dict[str, Any]] = mapped_column(Json)
+    actor: Mapped[str | None] = mapped_column(String(300))  # who did it; null: the trainer
+    sequence: Mapped[int | None] = mapped_column(Integer)  # 1, 2, … within the run
+    digest: Mapped[str | None] = mapped_column(String(64))  # of this event and, through the one before, of all before it
 
     __table_args__ = (Index("ix_events_run", "run_id", "id"), {"sqlite_autoincrement": True})
 

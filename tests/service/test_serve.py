@@ -4,12 +4,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic import command
 
 from service.revisions import config, newest_revision, revision_of
+from service.settings import Settings
 from tests.conftest import ROOT, Service, until
 
 
@@ -23,6 +25,11 @@ def refused(*options: str) -> str:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def revision_in(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
 
 
 def test_a_port_that_is_taken_is_named_with_a_free_one(tmp_path: Path):
@@ -54,7 +61,7 @@ def test_a_port_that_is_none_is_refused(tmp_path: Path):
 
 def test_an_older_database_is_migrated_only_when_told_and_a_copy_is_kept(tmp_path: Path):
     path = tmp_path / "dayrun.db"
-    command.upgrade(config(path), "0001")
+    command.upgrade(config(f"sqlite:///{path}"), "0001")
     before = files(tmp_path)
     said = refused("--home", str(tmp_path), "--port", "0")
     assert said == (
@@ -69,18 +76,18 @@ def test_an_older_database_is_migrated_only_when_told_and_a_copy_is_kept(tmp_pat
     assert "ready" in migrating.stdout.readline()
     migrating.terminate()
     assert migrating.wait(60) == 0
-    assert revision_of(path) == newest_revision()
-    assert revision_of(tmp_path / "dayrun.db.0001") == "0001"
+    assert revision_of(Settings(home=tmp_path)) == newest_revision()
+    assert revision_in(tmp_path / "dayrun.db.0001") == "0001"
 
 
 def test_a_database_of_a_newer_dayrun_is_left_alone(tmp_path: Path):
     path = tmp_path / "dayrun.db"
-    command.upgrade(config(path), "head")
+    command.upgrade(config(f"sqlite:///{path}"), "head")
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
     assert "revision 9999" in refused("--home", str(tmp_path), "--port", "0", "--migrate")
-    assert revision_of(path) == "9999"
+    assert revision_of(Settings(home=tmp_path)) == "9999"
 
 
 def test_ctrl_c_stops_every_part(tmp_path: Path):
