@@ -84,7 +84,7 @@ def alike(estimate: Estimate, stage: StageEstimate, measured: MeasuredStage) -> 
 
 
 def believed(prior: Interval, samples: Sequence[float], each: float, beyond: float) -> Interval:
-    """A log-normal prior updated by the median of `samples` (logarithms), each of them off by `each`; what comes is off by `beyond` more."""
+    """A log-normal prior updated by the median of `samples` (logarithms), each off by `each`; what comes is off by `beyond` more."""
     middle, spread = math.log(prior.expected), math.log(prior.high / prior.low) / (2 * NINE_IN_TEN)
     if spread == 0 or not samples:
         return Interval(low=prior.low, expected=prior.expected, high=prior.high)
@@ -95,7 +95,7 @@ def believed(prior: Interval, samples: Sequence[float], each: float, beyond: flo
 
 
 def spread_of(samples: Sequence[float], assumed: float) -> float:
-    """Standard deviation of `samples` by their median deviation, which one bad run does not move; shrunk to `assumed` while they are few."""
+    """Standard deviation of `samples` by their median deviation, which one bad run does not move; near `assumed` while they are few."""
     middle = statistics.median(samples)
     seen = 1.4826 * statistics.median(abs(sample - middle) for sample in samples)
     few = 4

@@ -13,7 +13,7 @@ from dayrun.frozen import evaluation_networks, networks, projector
 from dayrun.hardware import ACCELERATORS, Utilisation, matrix_rate, threads_of
 from dayrun.layers import forward, guided_forward, image_tokens, muon_parameters, newton_schulz, parameters, text_tokens
 from dayrun.memory import Memory, memory, trained_parameters
-from dayrun.quantities import Figures, Interval, Line, Term, added, total
+from dayrun.quantities import Figures, Interval, Line, Term, added, largest, line, total
 from dayrun.recipe import Recipe, Stage
 
 
@@ -113,16 +113,10 @@ def estimate(recipe: Recipe, *, utilisation: Utilisation | None = None, cores: i
         dollars=hours * price,
         dollars_per_hour=price,
         checkpoint_bytes=checkpoint(recipe).value,
-        peak_bytes_per_process=most(stage.memory.peak_bytes for stage in stages),
+        peak_bytes_per_process=largest([stage.memory.peak_bytes for stage in stages]),
         assumed=assumed,
         arithmetic=arithmetic,
     )
-
-
-def most(intervals: "list[Interval] | object") -> Interval:
-    """The largest of each end."""
-    every = list(intervals)  # pyright: ignore
-    return Interval(low=max(i.low for i in every), expected=max(i.expected for i in every), high=max(i.high for i in every))
 
 
 # ---- a stage -------------------------------------------------------------------------------------------------------------------------
@@ -144,9 +138,9 @@ def per_image(recipe: Recipe, pixels: int) -> list[Term]:
 
 
 def of_stage(recipe: Recipe, stage: Stage, rate: float, utilisation: Utilisation) -> tuple[StageEstimate, list[Line]]:
-    hardware, prefix = recipe.hardware, f"{stage.name}: "
+    """`recipe` as the stage sees it."""
+    hardware = recipe.hardware
     images = max(1, stage.batch_size // hardware.world_size)
-    image, text = image_tokens(recipe, stage.pixels), text_tokens(recipe)
     terms = per_image(recipe, stage.pixels)
     once = newton_schulz(recipe.model, recipe.optimizer, hardware.world_size)
     each = total(terms)
@@ -155,32 +149,13 @@ def of_stage(recipe: Recipe, stage: Stage, rate: float, utilisation: Utilisation
     speed = seconds.under(1)
     hours = seconds * (stage.steps / 3600)
     price = hardware.world_size * hardware.dollars_per_accelerator_hour
-    room = memory(recipe, stage)
-
-    lines = [Line(name=prefix + "image tokens", formula=f"({stage.pixels} / {round(stage.pixels / image**0.5)})²", value=image, unit="tokens")]
-    for part in forward(recipe.model, image, text, recipe.routing):
-        if part.times > 1 or len(part.terms) > 1:
-            lines += [term.line("FLOP", f"{prefix}{part.name}: ") for term in part.terms]
-        lines.append(part.term.line("FLOP", prefix) if part.times > 1 else added(part.name, part.terms).line("FLOP", prefix))
-    lines += [term.line("FLOP an image", prefix) for term in terms]
-    lines.append(added("an image", terms).line("FLOP an image", prefix))
-    lines += [term.line("FLOP a step of the busiest process", prefix) for term in once]
-    whole = Term("a step of a process", f"{images} images · {each:.4g}" + (f" + {total(once):.4g}" if once else ""), flops)
-    lines.append(whole.line("FLOP", prefix))
-    timed = f"{flops:.4g} / ({rate:.4g} FLOP/s · {utilisation.expected:.3g} [{utilisation.low:.3g}–{utilisation.high:.3g}])"
-    lines.append(Line(name=prefix + "step", formula=timed, value=seconds.expected, unit="s"))
-    lines.append(Line(name=prefix + "time", formula=f"{stage.steps:,} steps · {seconds.expected:.4g} s / 3600", value=hours.expected, unit="h"))
-    lines += [Line(name=f"{prefix}{b.name}", formula=b.formula, value=b.bytes.expected, unit="B held") for b in room.held]
-    lines += [Line(name=f"{prefix}{b.name}", formula=b.formula, value=b.bytes.expected, unit="B at a time") for b in room.passing]
-    summed = " + ".join(f"{b.bytes.expected / 1e9:.3g}" for b in room.held) + f" + max({', '.join(f'{b.bytes.expected / 1e9:.3g}' for b in room.passing)}) GB"
-    lines.append(Line(name=prefix + "peak memory", formula=summed, value=room.peak_bytes.expected, unit="B"))
     work = [Work(name=t.name, flops_per_image=t.value, flops_per_process_step=images * t.value) for t in terms]
     work += [Work(name=t.name, flops_per_image=None, flops_per_process_step=t.value) for t in once]
-    return StageEstimate(
+    found = StageEstimate(
         name=stage.name,
         pixels=stage.pixels,
-        image_tokens=image,
-        text_tokens=text,
+        image_tokens=image_tokens(recipe, stage.pixels),
+        text_tokens=text_tokens(recipe),
         steps=stage.steps,
         batch_size=stage.batch_size,
         images_per_process=images,
@@ -192,8 +167,35 @@ def of_stage(recipe: Recipe, stage: Stage, rate: float, utilisation: Utilisation
         images_per_second=speed * stage.batch_size,
         hours=hours,
         dollars=hours * price,
-        memory=room,
-    ), lines
+        memory=memory(recipe, stage),
+    )
+    return found, stage_lines(recipe, found, terms, once, rate, utilisation)
+
+
+def stage_lines(
+    recipe: Recipe, found: StageEstimate, terms: list[Term], once: list[Term], rate: float, utilisation: Utilisation
+) -> list[Line]:
+    """The arithmetic of a stage: layers, an image, a step, the time, the memory."""
+    prefix, image = f"{found.name}: ", found.image_tokens
+    lines = [line(prefix + "image tokens", f"({found.pixels} / {round(found.pixels / image**0.5)})²", image, "tokens")]
+    for part in forward(recipe.model, image, found.text_tokens, recipe.routing):
+        if part.times > 1 or len(part.terms) > 1:
+            lines += [term.line("FLOP", f"{prefix}{part.name}: ") for term in part.terms]
+        lines.append(part.term.line("FLOP", prefix) if part.times > 1 else added(part.name, part.terms).line("FLOP", prefix))
+    lines += [term.line("FLOP an image", prefix) for term in [*terms, added("an image", terms)]]
+    lines += [term.line("FLOP a step of the busiest process", prefix) for term in once]
+    flops, seconds = found.flops_per_process_step, found.step_seconds.expected
+    whole = f"{found.images_per_process} images · {found.flops_per_image:.4g}" + (f" + {total(once):.4g}" if once else "")
+    timed = f"{flops:.4g} / ({rate:.4g} FLOP/s · {utilisation.expected:.3g} [{utilisation.low:.3g}–{utilisation.high:.3g}])"
+    lines.append(line(prefix + "a step of a process", whole, flops, "FLOP"))
+    lines.append(line(prefix + "a step", timed, seconds, "s"))
+    lines.append(line(prefix + "all steps", f"{found.steps:,} steps · {seconds:.4g} s / 3600", found.hours.expected, "h"))
+    room = found.memory
+    lines += [line(prefix + part.name, part.formula, part.bytes.expected, "B held") for part in room.held]
+    lines += [line(prefix + part.name, part.formula, part.bytes.expected, "B at a time") for part in room.passing]
+    held, passing = ([f"{part.bytes.expected / 1e9:.3g}" for part in parts] for parts in (room.held, room.passing))
+    peak = f"{' + '.join(held)} + max({', '.join(passing)}) GB"
+    return [*lines, line(prefix + "peak memory", peak, room.peak_bytes.expected, "B")]
 
 
 # ---- beside the steps ----------------------------------------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ def overheads_of(recipe: Recipe, rate: float, utilisation: Utilisation) -> tuple
         if times:
             hours = seconds * (1 / 3600)
             found.append(Overhead(name=name, times=times, hours=hours, dollars=hours * price))
-            lines.append(Line(name=f"beside the steps: {name}", formula=formula, value=hours.expected, unit="h"))
+            lines.append(line(f"beside the steps: {name}", formula, hours.expected, "h"))
 
     add("start", 1, accelerator.start_seconds, f"{accelerator.start_seconds.expected:g} s, assumed")
 
@@ -265,15 +267,15 @@ def whole_run_lines(recipe: Recipe, rate: float, rate_formula: str, utilisation:
     terms = parameters(recipe.model)
     lines = [term.line("parameters", "denoiser: ") for term in terms]
     lines.append(added("denoiser", terms).line("parameters"))
-    lines.append(Line(name="matrix rate of a process", formula=f"{rate_formula} ({accelerator.rate_source})", value=rate, unit="FLOP/s"))
+    lines.append(line("matrix rate of a process", f"{rate_formula} ({accelerator.rate_source})", rate, "FLOP/s"))
     said = f"{utilisation.low:.3g}–{utilisation.high:.3g}; " + (
         accelerator.utilisation_source if utilisation.source == "prior" else utilisation.because
     )
-    lines.append(Line(name="utilisation", formula=said, value=utilisation.expected, unit="of the matrix rate"))
+    lines.append(line("utilisation", said, utilisation.expected, "of the matrix rate"))
     if recipe.ema is not None:
         count = trained_parameters(recipe)
-        formula = f"12 B (read both, write one) · {count:,.0f} / every {recipe.ema.every} steps, over all copies; memory-bound, inside the utilisation"
-        lines.append(Line(name="averaged weights", formula=formula, value=12 * count / recipe.ema.every, unit="B a step"))
+        formula = f"12 B (read both, write one) · {count:,.0f} / every {recipe.ema.every} steps; bound by memory, inside the utilisation"
+        lines.append(line("averaged weights", formula, 12 * count / recipe.ema.every, "B a step"))
     return lines
 
 
@@ -283,13 +285,9 @@ def sums(
     trained = " + ".join(f"{s.steps:,} · {processes} · {s.flops_per_process_step:.4g}" for s in stages)
     timed = " + ".join(f"{part.hours.expected:.3g} ({part.name})" for part in [*stages, *overheads])
     ends = f"{hours.low:.4g} to {hours.high:.4g}"
+    paid = f"{hours.expected:.4g} h · {processes} accelerators · ${dollars:g}"
     return [
-        Line(name="whole schedule", formula=trained, value=flops, unit="FLOP"),
-        Line(name="hours", formula=f"{timed}; interval {ends}", value=hours.expected, unit="h"),
-        Line(
-            name="dollars",
-            formula=f"{hours.expected:.4g} h · {processes} accelerators · ${dollars:g}",
-            value=hours.expected * processes * dollars,
-            unit="$",
-        ),
+        line("whole schedule", trained, flops, "FLOP"),
+        line("hours", f"{timed}; interval {ends}", hours.expected, "h"),
+        line("dollars", paid, hours.expected * processes * dollars, "$"),
     ]

@@ -4,6 +4,7 @@ autoencoders. FLOP of one image, parameters, and what the backward pass through 
 Shapes are those of the published checkpoints; a source that is not in a table is counted as the nearest known one and told as assumed.
 """
 
+import itertools
 from typing import Literal, NamedTuple
 
 from dayrun.layers import image_tokens, kept_tokens
@@ -71,6 +72,7 @@ class Network(NamedTuple):
 
 
 NOTHING = Term("nothing kept", "0", 0)
+PASSES = "3 passes (both images forward, one backward to the prediction)"
 
 
 def vgg16(side: int) -> list[Term]:
@@ -99,7 +101,7 @@ def vgg16_outputs(side: int) -> int:
 
 def vgg16_parameters() -> int:
     channels = [3, *(layer for layer in VGG16 if layer != "pool")]
-    return sum((9 * i + 1) * o for i, o in zip(channels, channels[1:], strict=False))
+    return sum((9 * i + 1) * o for i, o in itertools.pairwise(channels))
 
 
 def vit(net: Vit, grid: int) -> list[Term]:
@@ -137,7 +139,7 @@ def decoder_parameters(net: Decoder) -> int:
 
 
 def kl_encoder(side: int, latent_channels: int) -> tuple[list[Term], int]:
-    """FLOP and parameters of the encoder that FLUX.1, FLUX.2 and REPA-E share: four levels of two residual blocks, attention in the middle."""
+    """FLOP and parameters of the encoder that FLUX.1, FLUX.2 and REPA-E share: four levels, attention in the middle."""
     terms = [convolution("conv in", side, 3, 128)]
     weights, inputs = 27 * 128, 128
 
@@ -181,7 +183,7 @@ def lpips(recipe: Recipe, pixels: int) -> Network | None:
         return None
     side = int(min(fields.crop or pixels, pixels) * fields.resize)
     once = total(vgg16(side))
-    work = Term("LPIPS", f"3 passes (both images forward, one backward to the prediction) · VGG16 at {side} px {once:.4g}", 3 * once)
+    work = Term("LPIPS", f"{PASSES} · VGG16 at {side} px {once:.4g}", 3 * once)
     return Network("VGG16", work, vgg16_parameters(), Term("VGG16", f"feature maps at {side} px", vgg16_outputs(side)))
 
 
@@ -192,7 +194,7 @@ def p_dino(recipe: Recipe) -> Network | None:
     net = VITS.get(fields.source, DINO_BASE)
     grid = fields.pixels // net.patch
     once = total(vit(net, grid))
-    work = Term("P-DINO", f"3 passes (both images forward, one backward to the prediction) · ViT at {fields.pixels} px {once:.4g}", 3 * once)
+    work = Term("P-DINO", f"{PASSES} · ViT at {fields.pixels} px {once:.4g}", 3 * once)
     tokens = grid * grid + net.prefix
     # of a layer: input, queries, keys, values, attention out and projected, MLP in and out, twice normed
     kept = Term("P-DINO's ViT", f"{net.layers} layers · {tokens} tokens · {net.width} · 17", net.layers * tokens * net.width * 17)
@@ -254,7 +256,8 @@ def autoencoder(recipe: Recipe, pixels: int) -> Network | None:
         return None
     terms, weights = kl_encoder(pixels, recipe.model.in_channels)
     assumed = "dc-ae-f32c32 is counted as FLUX.1's encoder" if fields.autoencoder == "dc-ae-f32c32" else None
-    return Network("autoencoder", Term("autoencoder", f"1 pass · encoder at {pixels} px {total(terms):.4g}", total(terms)), weights, NOTHING, assumed)
+    work = Term("autoencoder", f"1 pass · encoder at {pixels} px {total(terms):.4g}", total(terms))
+    return Network("autoencoder", work, weights, NOTHING, assumed)
 
 
 def unknown(source: str, table: dict[str, Vit] | dict[str, Decoder], as_what: str) -> str | None:

@@ -82,8 +82,9 @@ def parameters(model: Model) -> list[Term]:
     h, patch, bottleneck = model.hidden_size, patch_width(model), model.bottleneck_size
     matrices = sum(rows * columns for _, rows, columns in block_matrices(model))
     vectors = 6 * h + 3 * (h // model.heads)  # modulation's bias; norm_q, norm_k, norm_added_k
+    inputs = [(patch, h)] if bottleneck is None else [(patch, bottleneck), (bottleneck, h)]
     found = [
-        weights_and_biases("patches in", (patch, h)) if bottleneck is None else weights_and_biases("patches in", (patch, bottleneck), (bottleneck, h)),
+        weights_and_biases("patches in", *inputs),
         weights_and_biases("text in", (model.text_width, h)),
         weights_and_biases("time in", (TIME_WIDTH, h), (h, h)),
         Term("blocks", f"{model.depth} · ({matrices:,} in matrices + {vectors:,} in vectors)", model.depth * (matrices + vectors)),
@@ -132,7 +133,11 @@ def forward(model: Model, image: int, text: int, routing: Routing | None = None)
         inputs = [linear("patch → bottleneck", image, patch, bottleneck), linear("bottleneck → hidden", image, bottleneck, h)]
     moment = [linear("sinusoid → hidden", 1, TIME_WIDTH, h), linear("hidden → hidden", 1, h, h)]
     embeddings = 2 if model.resolution_conditioning == "vec" else 1
-    parts = [Part("patches in", inputs), Part("text in", [linear("text → hidden", text, model.text_width, h)]), Part("time in", moment, embeddings)]
+    parts = [
+        Part("patches in", inputs),
+        Part("text in", [linear("text → hidden", text, model.text_width, h)]),
+        Part("time in", moment, embeddings),
+    ]
     if routing is None:
         parts.append(Part(f"blocks on {image:,} tokens", block(model, image, text), model.depth, in_blocks=True))
     else:

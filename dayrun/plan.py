@@ -24,11 +24,11 @@ class Change(Figures):
 
 
 class Verdict(Figures):
-    about: Literal["memory", "hours", "dollars", "trainer", "assumption"]
+    about: Literal["memory", "hours", "dollars", "trainer", "assumption"] = Field(description="trainer: what this trainer cannot do yet.")
     level: Literal["ok", "unsure", "no", "note"] = Field(description="unsure: the expected figure holds, an end of its interval does not.")
     at: str = Field(description="JSON pointer into the recipe.")
     because: str = Field(description="With the arithmetic.")
-    nearest: list[Change] = []
+    nearest: list[Change] = Field(default=[], description="Values that would work, most like the recipe's first.")
 
 
 class Plan(Figures):
@@ -86,13 +86,13 @@ def against(recipe: Recipe, found: Estimate, what: Literal["hours", "dollars"], 
         because += f" (hours · {found.processes} · ${recipe.hardware.dollars_per_accelerator_hour:g})"
     if predicted.high <= limit:
         return Verdict(about=what, level="ok", at=at, because=f"{because}: within {figure(limit)}")
-    nearest = [Change(at=at, value=math.ceil(predicted.high) if predicted.high > 10 else round(predicted.high + 0.005, 2))]
+    level = "unsure" if predicted.expected <= limit else "no"
+    because += f": {'may pass' if level == 'unsure' else 'passes'} {figure(limit)}"
+    nearest = [Change(at=at, value=math.ceil(predicted.high) if predicted.high > 10 else math.ceil(predicted.high * 100) / 100)]
     if share := share_that_fits(found, predicted, limit):
         nearest += [Change(at=pointer("stages", i, "steps"), value=math.floor(s.steps * share)) for i, s in enumerate(found.stages)]
-        because += f"; {share:.0%} of the steps would hold {figure(limit)} even at the slow end"
-    level = "unsure" if predicted.expected <= limit else "no"
-    passing = "may pass" if level == "unsure" else "passes"
-    return Verdict(about=what, level=level, at=at, because=f"{because}: {passing} {figure(limit)}", nearest=nearest)
+        because += f"; {share:.1%} of the steps would keep it even at the slow end"
+    return Verdict(about=what, level=level, at=at, because=because, nearest=nearest)
 
 
 def share_that_fits(found: Estimate, predicted: Interval, limit: float) -> float | None:
@@ -117,7 +117,7 @@ def of_trainer(recipe: Recipe) -> list[Verdict]:
             about="trainer",
             level="no",
             at=error.at,
-            because=f"this trainer cannot yet: {error.because}",
+            because=error.because,
             nearest=[Change(at=error.at, value=value) for value in error.nearest],
         )
         for error in once

@@ -1,10 +1,13 @@
-"""A plan on a terminal: what it takes, stage by stage; where the FLOP and the memory go; what stands in its way. Prints; decides nothing."""
+"""A plan on a terminal: what it takes by stage, where FLOP and memory go, what stands in its way. Prints; decides nothing."""
 
-from rich.console import Console
+import json
+
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from dayrun.estimate import Estimate, StageEstimate
+from dayrun.memory import Bytes
 from dayrun.plan import Change, Plan, Verdict
 from dayrun.quantities import Interval
 
@@ -15,42 +18,42 @@ PREFIXES = [(1e24, "Y"), (1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e
 def show(console: Console, plan: Plan, explain: bool = False) -> None:
     """The whole plan; `explain` adds every line of its arithmetic."""
     found = plan.estimate
-    console.print(headline(found))
-    console.print()
-    console.print(stages_table(found))
-    console.print()
-    console.print(work_table(found))
-    console.print()
-    console.print(memory_table(found))
-    console.print()
-    for verdict in sorted(plan.verdicts, key=lambda v: list(MARKS).index(v.level)):
-        console.print(verdict_line(verdict))
+    refused = [verdict for verdict in plan.verdicts if verdict.about == "trainer"]
+    others = [verdict for verdict in plan.verdicts if verdict.about != "trainer"]
+    parts: list[RenderableType] = [headline(found), stages_table(found), work_table(found), memory_table(found), verdict_lines(others)]
+    if refused:
+        parts.append(Group(Text("This trainer cannot yet:", "bold"), verdict_lines(refused)))
     if explain:
-        console.print()
-        console.print(arithmetic_table(found))
+        parts.append(arithmetic_table(found))
+    for i, part in enumerate(parts):
+        console.print(Group("", part) if i else part)
 
 
 def headline(found: Estimate) -> Text:
     use = found.utilisation
+    work = f"{scaled(found.training_flops)}FLOP of training"
     return Text.assemble(
         (found.recipe, "bold"),
-        f": {scaled(found.parameters)} parameters, {scaled(found.training_flops)}FLOP of training on {found.processes} × {found.accelerator}\n",
-        (f"{scaled(found.matrix_rate)}FLOP/s each at {use.expected:.0%} [{use.low:.0%}–{use.high:.0%}], {use.because}; ", "dim"),
-        ("in brackets: nine outcomes in ten", "dim"),
+        f": {scaled(found.parameters)} parameters, {work} on {found.processes} × {found.accelerator}\n",
+        (f"{scaled(found.matrix_rate)}FLOP/s each at {use.expected:.0%} ({use.low:.0%} to {use.high:.0%}), {use.because}; ", "dim"),
+        ("a range holds nine outcomes in ten", "dim"),
     )
 
 
 def stages_table(found: Estimate) -> Table:
+    """Stages, then what comes beside their steps; an interval stands under its figure."""
     table = plain("stage", "tokens", "batch", "steps", "steps/s", "images/s", "hours", "dollars", "memory a process")
     for s in found.stages:
-        tokens, batch, steps = f"{s.image_tokens:,} + {s.text_tokens:,}", f"{s.batch_size:,}", f"{s.steps:,}"
+        tokens = two_lines(f"{s.image_tokens:,}", f"+ {s.text_tokens:,} text")
         speed = (around(s.steps_per_second), around(s.images_per_second))
-        table.add_row(s.name, tokens, batch, steps, *speed, around(s.hours), around(s.dollars, "$"), gigabytes(s.memory.peak_bytes))
+        money = (around(s.hours), around(s.dollars, "$"))
+        table.add_row(Text(s.name), tokens, f"{s.batch_size:,}", f"{s.steps:,}", *speed, *money, gigabytes(s.memory.peak_bytes))
     for o in found.overheads:
-        table.add_row(Text(f"{o.name}, {o.times} ×", "dim"), *[""] * 5, around(o.hours), around(o.dollars, "$"), "")
-    total = (around(found.hours), around(found.dollars, "$"), gigabytes(found.peak_bytes_per_process))
+        table.add_row(Text(f"{o.name}, {o.times} ×" if o.times > 1 else o.name), *[""] * 5, around(o.hours), around(o.dollars, "$"), "")
     table.add_section()
-    table.add_row("in all", "", "", f"{sum(s.steps for s in found.stages):,}", "", "", *total, style="bold")
+    money = (around(found.hours), around(found.dollars, "$"))
+    steps = f"{sum(s.steps for s in found.stages):,}"
+    table.add_row(Text("in all", "bold"), "", "", steps, "", "", *money, gigabytes(found.peak_bytes_per_process))
     return table
 
 
@@ -69,7 +72,8 @@ def cells(stage: StageEstimate, name: str) -> tuple[str, str]:
     for work in stage.work:
         if work.name == name:
             share = f"{work.flops_per_process_step / stage.flops_per_process_step:.1%}".replace("%", " %")
-            return (scaled(work.flops_per_image) if work.flops_per_image is not None else f"{scaled(work.flops_per_process_step)} a step"), share
+            once = f"{scaled(work.flops_per_process_step)} a step"
+            return (once if work.flops_per_image is None else scaled(work.flops_per_image)), share
     return "–", "–"
 
 
@@ -79,36 +83,50 @@ def memory_table(found: Estimate) -> Table:
     held = dict.fromkeys(part.name for stage in found.stages for part in stage.memory.held)
     passing = dict.fromkeys(part.name for stage in found.stages for part in stage.memory.passing)
     for name in held:
-        table.add_row(name, *(next((gigabytes(p.bytes) for p in s.memory.held if p.name == name), "–") for s in found.stages))
+        table.add_row(name, *(bytes_of(s.memory.held, name) for s in found.stages))
     for name in passing:
-        row = (next((gigabytes(p.bytes) for p in s.memory.passing if p.name == name), "–") for s in found.stages)
-        table.add_row(Text(f"{name} (the largest at a time)", "dim"), *row)
+        table.add_row(Text(f"{name} (the largest at a time)", "dim"), *(bytes_of(s.memory.passing, name) for s in found.stages))
     table.add_section()
-    table.add_row("peak", *(gigabytes(s.memory.peak_bytes) for s in found.stages), style="bold")
+    table.add_row("peak", *(gigabytes(s.memory.peak_bytes, one_line=True) for s in found.stages), style="bold")
     capacity = found.stages[0].memory.capacity_bytes
     if capacity is not None:
-        table.add_row(f"{found.accelerator} has", *(f"{capacity / 1e9:.1f} GB" for _ in found.stages))
+        table.add_row(f"{found.accelerator} has", *(f"{capacity / 1e9:.0f} GB ({capacity / 2**30:.0f} GiB)" for _ in found.stages))
     return table
 
 
-def verdict_line(verdict: Verdict) -> Text:
-    mark, colour = MARKS[verdict.level]
-    near = f"; nearest: {', '.join(change(one) for one in verdict.nearest)}" if verdict.nearest else ""
-    return Text.assemble((mark, colour), f" {verdict.at}{': ' if verdict.at else ''}{verdict.because}{near}")
+def bytes_of(parts: list[Bytes], name: str) -> Text:
+    return next((gigabytes(part.bytes, one_line=True) for part in parts if part.name == name), Text("–"))
 
 
-def change(one: Change) -> str:
-    import json
+def verdict_lines(verdicts: list[Verdict]) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for verdict in sorted(verdicts, key=lambda v: list(MARKS).index(v.level)):
+        near = f"; nearest: {', '.join(change(one, verdict.at) for one in verdict.nearest)}" if verdict.nearest else ""
+        table.add_row(Text(*MARKS[verdict.level]), Text(f"{verdict.at}{': ' if verdict.at else ''}{verdict.because}{near}"))
+    return table
 
-    return f"{one.at} = {json.dumps(one.value, ensure_ascii=False)}"
+
+def change(one: Change, here: str) -> str:
+    """The value alone where it goes to the place that the line is about."""
+    value = json.dumps(one.value, ensure_ascii=False)
+    return value if one.at == here else f"{one.at} = {value}"
 
 
 def arithmetic_table(found: Estimate) -> Table:
-    table = plain("arithmetic", "value", "unit", "formula")
-    for column in table.columns[2:]:
-        column.justify, column.no_wrap, column.overflow = "left", False, "fold"
+    """Every line of the arithmetic, under the stage it belongs to."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("arithmetic", max_width=44, overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("unit", max_width=20, overflow="fold")
+    table.add_column("formula", overflow="fold")
+    before = ""
     for line in found.arithmetic:
-        table.add_row(line.name, f"{line.value:,.0f}" if line.unit in ("parameters", "tokens") else f"{line.value:.4g}", line.unit, line.formula)
+        group = next((f"{s.name}: " for s in found.stages if line.name.startswith(f"{s.name}: ")), "")
+        if group != before:
+            table.add_row(Text(group.removesuffix(": "), "bold"))
+            before = group
+        value = f"{line.value:,.0f}" if line.unit in ("parameters", "tokens") else f"{line.value:.4g}"
+        table.add_row(Text(line.name.removeprefix(group)), value, line.unit, Text(line.formula))
     return table
 
 
@@ -116,24 +134,30 @@ def plain(first: str, *others: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(first, no_wrap=True)
     for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(Text(name), justify="right", no_wrap=True)  # names come from the recipe: no markup in them
     return table
 
 
 def figure(value: float) -> str:
     """Three digits, as people write them."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.1 else f"{value:.2g}"
 
 
-def around(interval: Interval, unit: str = "") -> str:
+def two_lines(first: str, second: str) -> Text:
+    return Text.assemble(first, "\n", (second, "dim"))
+
+
+def around(interval: Interval, unit: str = "") -> Text:
     if interval.low == interval.high:
-        return f"{unit}{figure(interval.expected)}"
-    return f"{unit}{figure(interval.expected)} [{figure(interval.low)}–{figure(interval.high)}]"
+        return Text(f"{unit}{figure(interval.expected)}")
+    return two_lines(f"{unit}{figure(interval.expected)}", f"{figure(interval.low)}–{figure(interval.high)}")
 
 
-def gigabytes(interval: Interval) -> str:
+def gigabytes(interval: Interval, one_line: bool = False) -> Text:
     low, expected, high = (figure(value / 1e9) for value in (interval.low, interval.expected, interval.high))
-    return f"{expected} GB" if low == high else f"{expected} GB [{low}–{high}]"
+    if low == high:
+        return Text(f"{expected} GB")
+    return Text.assemble(f"{expected} GB ", (f"{low}–{high}", "dim")) if one_line else two_lines(f"{expected} GB", f"{low}–{high}")
 
 
 def scaled(value: float) -> str:

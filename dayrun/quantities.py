@@ -44,6 +44,13 @@ class Interval(Figures):
         return Interval(low=value / self.high, expected=value / self.expected, high=value / self.low)
 
 
+def largest(intervals: list[Interval]) -> Interval:
+    """The largest of each end."""
+    return Interval(
+        low=max(one.low for one in intervals), expected=max(one.expected for one in intervals), high=max(one.high for one in intervals)
+    )
+
+
 class Line(Figures):
     """One line of the arithmetic behind an estimate."""
 
@@ -51,6 +58,10 @@ class Line(Figures):
     formula: str = Field(description="With the numbers filled in.")
     value: float
     unit: str
+
+
+def line(name: str, formula: str, value: float, unit: str) -> Line:
+    return Line(name=name, formula=formula, value=value, unit=unit)
 
 
 class Term(NamedTuple):
@@ -61,7 +72,7 @@ class Term(NamedTuple):
     value: float
 
     def line(self, unit: str, prefix: str = "") -> Line:
-        return Line(name=prefix + self.name, formula=self.formula, value=self.value, unit=unit)
+        return line(prefix + self.name, self.formula, self.value, unit)
 
 
 def total(terms: list[Term]) -> float:
