@@ -238,7 +238,7 @@ def overheads_of(recipe: Recipe, rate: float, utilisation: Utilisation) -> tuple
             step = guided_forward(recipe.at_stage(i), recipe.stages[i].pixels, guidance)
             flops += counts.count(i) * share * (sampling * step.value + features)
             beside = f" + {features:.4g}" if features else ""
-            said.append(f"{counts.count(i)} × {share} of {images:,} images · ({sampling} · ({step.formula}){beside})")
+            said.append(f"{counts.count(i)} · {share} (of {images:,} images) · ({sampling} · ({step.formula}){beside})")
         timed = f"({' + '.join(said)}) / ({rate:.4g} FLOP/s · {utilisation.expected:.3g}) / 3600"
         add(name, len(at), utilisation.under(flops / rate), timed)
 
@@ -283,11 +283,12 @@ def sums(
     stages: list[StageEstimate], overheads: list[Overhead], hours: Interval, flops: float, processes: int, dollars: float
 ) -> list[Line]:
     trained = " + ".join(f"{s.steps:,} · {processes} · {s.flops_per_process_step:.4g}" for s in stages)
-    timed = " + ".join(f"{part.hours.expected:.3g} ({part.name})" for part in [*stages, *overheads])
+    timed = " + ".join(f"{part.hours.expected:.3g} (stage {part.name})" for part in stages)
+    timed += "".join(f" + {part.hours.expected:.3g} ({part.name})" for part in overheads)
     ends = f"{hours.low:.4g} to {hours.high:.4g}"
     paid = f"{hours.expected:.4g} h · {processes} accelerators · ${dollars:g}"
     return [
         line("whole schedule", trained, flops, "FLOP"),
-        line("hours", f"{timed}; interval {ends}", hours.expected, "h"),
+        line("hours", f"{timed} (interval {ends})", hours.expected, "h"),
         line("dollars", paid, hours.expected * processes * dollars, "$"),
     ]

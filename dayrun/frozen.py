@@ -72,7 +72,7 @@ class Network(NamedTuple):
 
 
 NOTHING = Term("nothing kept", "0", 0)
-PASSES = "3 passes (both images forward, one backward to the prediction)"
+PASSES = "both images forward, one backward to the prediction"
 
 
 def vgg16(side: int) -> list[Term]:
@@ -183,7 +183,7 @@ def lpips(recipe: Recipe, pixels: int) -> Network | None:
         return None
     side = int(min(fields.crop or pixels, pixels) * fields.resize)
     once = total(vgg16(side))
-    work = Term("LPIPS", f"{PASSES} · VGG16 at {side} px {once:.4g}", 3 * once)
+    work = Term("LPIPS", f"3 · {once:.4g} (VGG16 at {side} px: {PASSES})", 3 * once)
     return Network("VGG16", work, vgg16_parameters(), Term("VGG16", f"feature maps at {side} px", vgg16_outputs(side)))
 
 
@@ -194,7 +194,7 @@ def p_dino(recipe: Recipe) -> Network | None:
     net = VITS.get(fields.source, DINO_BASE)
     grid = fields.pixels // net.patch
     once = total(vit(net, grid))
-    work = Term("P-DINO", f"{PASSES} · ViT at {fields.pixels} px {once:.4g}", 3 * once)
+    work = Term("P-DINO", f"3 · {once:.4g} (ViT at {fields.pixels} px: {PASSES})", 3 * once)
     tokens = grid * grid + net.prefix
     # of a layer: input, queries, keys, values, attention out and projected, MLP in and out, twice normed
     kept = Term("P-DINO's ViT", f"{net.layers} layers · {tokens} tokens · {net.width} · 17", net.layers * tokens * net.width * 17)
@@ -209,7 +209,7 @@ def teacher(recipe: Recipe, pixels: int) -> Network | None:
     net = teacher_of(recipe)
     grid = round(image_tokens(recipe, pixels) ** 0.5)
     once = total(vit(net, grid))
-    work = Term("REPA teacher", f"1 pass · ViT at {grid * net.patch} px {once:.4g}", once)
+    work = Term("REPA teacher", f"{once:.4g} (ViT at {grid * net.patch} px)", once)
     return Network("REPA teacher", work, vit_parameters(net), NOTHING, unknown(fields.teacher, VITS, "DINOv3 ViT-L/16"))
 
 
@@ -245,7 +245,7 @@ def text_tower(recipe: Recipe) -> Network | None:
         return None
     net = TOWERS.get(recipe.text.source, TOWERS["google/t5gemma-2b-2b-ul2"])
     once = total(decoder(net, recipe.text.tokens))
-    work = Term("text tower", f"1 pass · {net.layers} layers on {recipe.text.tokens} tokens {once:.4g}", once)
+    work = Term("text tower", f"{once:.4g} (its {net.layers} layers on {recipe.text.tokens} tokens)", once)
     return Network("text tower", work, decoder_parameters(net), NOTHING, unknown(recipe.text.source, TOWERS, "T5Gemma-2B's encoder"))
 
 
@@ -256,7 +256,7 @@ def autoencoder(recipe: Recipe, pixels: int) -> Network | None:
         return None
     terms, weights = kl_encoder(pixels, recipe.model.in_channels)
     assumed = "dc-ae-f32c32 is counted as FLUX.1's encoder" if fields.autoencoder == "dc-ae-f32c32" else None
-    work = Term("autoencoder", f"1 pass · encoder at {pixels} px {total(terms):.4g}", total(terms))
+    work = Term("autoencoder", f"{total(terms):.4g} (encoder at {pixels} px)", total(terms))
     return Network("autoencoder", work, weights, NOTHING, assumed)
 
 

@@ -177,6 +177,6 @@ def newton_schulz(model: Model, optimizer: Optimizer, processes: int) -> list[Te
     for (rows, columns), many in count.items():
         r, c = sorted((rows, columns))
         share = math.ceil(many / processes)
-        formula = f"{share} of {many} · {optimizer.muon_steps} · (4 · {r:,}² · {c:,} + 2 · {r:,}³)"
+        formula = f"{share} (of {many}) · {optimizer.muon_steps} · (4 · {r:,}² · {c:,} + 2 · {r:,}³)"
         terms.append(Term(f"Newton–Schulz {rows:,} × {columns:,}", formula, share * optimizer.muon_steps * (4.0 * r * r * c + 2.0 * r**3)))
     return [added("Newton–Schulz", terms)]

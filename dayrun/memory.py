@@ -92,7 +92,7 @@ def held(recipe: Recipe, frozen: list[Network]) -> list[Bytes]:
         each = compute_bytes(recipe)
         found.append(exactly("whole weights for the products", each * count, f"{each} B · {count:,.0f} parameters"))
     for network in frozen:
-        found.append(exactly(network.name, 2 * network.parameters, f"2 B · {network.parameters:,.0f} parameters, frozen"))
+        found.append(exactly(network.name, 2 * network.parameters, f"2 B · {network.parameters:,.0f} parameters (frozen)"))
     accelerator = ACCELERATORS[hardware.accelerator]
     found.append(Bytes(name="context", bytes=accelerator.resident_bytes, formula=accelerator.resident_source))
     return found
@@ -163,7 +163,7 @@ def of_drawing(recipe: Recipe) -> Bytes | None:
     if recipe.ema is None or not recipe.samples.ema or not recipe.samples.sets:
         return None
     count, spread = trained_parameters(recipe), shards(recipe.hardware)
-    return about("drawing", 4 * count / spread, f"4 B · {count:,.0f} parameters / {spread}, and a batch of pictures", 1.0, 1.1, 1.5)
+    return about("drawing", 4 * count / spread, f"4 B · {count:,.0f} parameters / {spread} (and a batch of pictures)", 1.0, 1.1, 1.5)
 
 
 def memory(recipe: Recipe, stage: Stage) -> Memory:
