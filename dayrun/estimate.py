@@ -11,7 +11,7 @@ from pydantic import Field
 
 from dayrun.frozen import evaluation_networks, networks, projector
 from dayrun.hardware import ACCELERATORS, Utilisation, matrix_rate, threads_of
-from dayrun.layers import forward, guided_forward, image_tokens, muon_parameters, newton_schulz, parameters, text_tokens
+from dayrun.layers import forward, guided_forward, image_tokens, kernels, muon_parameters, newton_schulz, parameters, text_tokens
 from dayrun.memory import Memory, memory, trained_parameters
 from dayrun.quantities import Figures, Interval, Line, Term, added, largest, line, total
 from dayrun.recipe import Recipe, Stage
@@ -145,7 +145,8 @@ def of_stage(recipe: Recipe, stage: Stage, rate: float, utilisation: Utilisation
     once = newton_schulz(recipe.model, recipe.optimizer, hardware.world_size)
     each = total(terms)
     flops = images * each + total(once)
-    seconds = utilisation.under(flops / rate)
+    launching = ACCELERATORS[hardware.accelerator].kernel_seconds * launches(recipe, stage, images).value
+    seconds = largest([utilisation.under(flops / rate), launching])  # a small model waits for its kernels, not for its products
     speed = seconds.under(1)
     hours = seconds * (stage.steps / 3600)
     price = hardware.world_size * hardware.dollars_per_accelerator_hour
@@ -169,11 +170,16 @@ def of_stage(recipe: Recipe, stage: Stage, rate: float, utilisation: Utilisation
         dollars=hours * price,
         memory=memory(recipe, stage),
     )
-    return found, stage_lines(recipe, found, terms, once, rate, utilisation)
+    return found, stage_lines(recipe, stage, found, terms, once, rate, utilisation)
+
+
+def launches(recipe: Recipe, stage: Stage, images: int) -> Term:
+    """Kernels of a step of a process that holds `images` in micro-batches."""
+    return kernels(recipe, images // min(stage.micro_batch_size or images, images))
 
 
 def stage_lines(
-    recipe: Recipe, found: StageEstimate, terms: list[Term], once: list[Term], rate: float, utilisation: Utilisation
+    recipe: Recipe, stage: Stage, found: StageEstimate, terms: list[Term], once: list[Term], rate: float, utilisation: Utilisation
 ) -> list[Line]:
     """The arithmetic of a stage: layers, an image, a step, the time, the memory."""
     prefix, image = f"{found.name}: ", found.image_tokens
@@ -188,6 +194,10 @@ def stage_lines(
     whole = f"{found.images_per_process} images · {found.flops_per_image:.4g}" + (f" + {total(once):.4g}" if once else "")
     timed = f"{flops:.4g} / ({rate:.4g} FLOP/s · {utilisation.expected:.3g} [{utilisation.low:.3g}–{utilisation.high:.3g}])"
     lines.append(line(prefix + "a step of a process", whole, flops, "FLOP"))
+    started, each = launches(recipe, stage, found.images_per_process), ACCELERATORS[recipe.hardware.accelerator].kernel_seconds.expected
+    if each:
+        lines.append(started.line("a step of a process", prefix))
+        timed = f"max({timed}, {started.value:,.0f} kernels · {each:.2g} s)"
     lines.append(line(prefix + "a step", timed, seconds, "s"))
     lines.append(line(prefix + "all steps", f"{found.steps:,} steps · {seconds:.4g} s / 3600", found.hours.expected, "h"))
     room = found.memory

@@ -39,6 +39,8 @@ class Accelerator(NamedTuple):
     resident_source: str
     utilisation: Utilisation
     utilisation_source: str
+    kernel_seconds: Interval
+    """From one kernel to the next when they are too small to fill the device: what bounds a small model. Assumed."""
     checkpoint_bytes_per_second: Interval
     """Of one node. Assumed."""
     start_seconds: Interval
@@ -52,6 +54,8 @@ PUBLISHED_DAY = Utilisation(low=0.08, expected=0.18, high=0.42)
 HOPPER_PRIOR = "low: PRX's published day, 8 %; high: the trainer's goal of 40 %; expected: their geometric mean; none of it measured here"
 HOPPER_RESIDENT = "assumed: CUDA context 0.5 GB, cuBLAS and NCCL buffers 1 to 4 GB"
 
+LAUNCH = Interval(low=2e-6, expected=5e-6, high=15e-6)
+
 ACCELERATORS: dict[str, Accelerator] = {
     "h200": Accelerator(
         title="NVIDIA H200 SXM",
@@ -63,6 +67,7 @@ ACCELERATORS: dict[str, Accelerator] = {
         resident_source=HOPPER_RESIDENT,
         utilisation=PUBLISHED_DAY,
         utilisation_source=HOPPER_PRIOR,
+        kernel_seconds=LAUNCH,
         checkpoint_bytes_per_second=Interval(low=0.3e9, expected=1e9, high=4e9),
         start_seconds=Interval(low=60, expected=180, high=600),
     ),
@@ -76,6 +81,7 @@ ACCELERATORS: dict[str, Accelerator] = {
         resident_source=HOPPER_RESIDENT,
         utilisation=PUBLISHED_DAY,
         utilisation_source="assumed equal to the H200",
+        kernel_seconds=LAUNCH,
         checkpoint_bytes_per_second=Interval(low=0.3e9, expected=1e9, high=4e9),
         start_seconds=Interval(low=60, expected=180, high=600),
     ),
@@ -89,6 +95,7 @@ ACCELERATORS: dict[str, Accelerator] = {
         resident_source="assumed: the interpreter, torch and the loader",
         utilisation=Utilisation(low=0.1, expected=0.35, high=0.8),
         utilisation_source="the demo's model measured 0.24 to 0.44 on busy cores; the interval is assumed",
+        kernel_seconds=Interval.exactly(0),
         checkpoint_bytes_per_second=Interval(low=0.05e9, expected=0.2e9, high=1e9),
         start_seconds=Interval(low=8, expected=20, high=60),
     ),

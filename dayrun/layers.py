@@ -163,6 +163,23 @@ def guided_forward(recipe: Recipe, pixels: int, guidance: float) -> Term:
     return Term("a sampling step", f"2 · {full:.4g} (with and without the prompt)", 2 * full)
 
 
+KERNELS_OF_BLOCK = {True: 30, False: 100}
+"""Kernels of one block, forward and backward, compiled or not. Assumed."""
+KERNELS_OF_ITERATION = 5
+
+
+def kernels(recipe: Recipe, micro_batches: int) -> Term:
+    """Kernels that a process launches one after the other in a step, whatever their size."""
+    model, optimizer = recipe.model, recipe.optimizer
+    of_block = KERNELS_OF_BLOCK[recipe.hardware.compile]
+    shapes = len({(rows, columns) for _, rows, columns in block_matrices(model)}) if optimizer.kind == "muon" else 0
+    count = micro_batches * model.depth * of_block + shapes * optimizer.muon_steps * KERNELS_OF_ITERATION
+    formula = f"{micro_batches} micro-batches · {model.depth} blocks · {of_block}"
+    if shapes:
+        formula += f" + {shapes} shapes · {optimizer.muon_steps} iterations · {KERNELS_OF_ITERATION}"
+    return Term("kernels", formula, count)
+
+
 def newton_schulz(model: Model, optimizer: Optimizer, processes: int) -> list[Term]:
     """FLOP a step of the process that orthogonalises most: matrices of one shape are shared out, rounded up, zero padding included.
 

@@ -266,6 +266,14 @@ def test_a_checkpoint_is_as_large_as_what_is_saved():
     assert near(checkpoint(fields).value, real, 1e-4)  # Adam's step counters are left out
 
 
+def test_a_small_model_on_a_large_device_waits_for_its_kernels():
+    found = estimate(recipe("demo", hardware={"accelerator": "h200", "precision": {"compute": "bfloat16"}})).stages[0]
+    products = found.flops_per_process_step / (790e12 * 0.18)
+    assert found.step_seconds.expected > 10 * products
+    day = estimate(recipe()).stages[0]
+    assert day.step_seconds.expected == pytest.approx(day.flops_per_process_step / (790e12 * 0.18))
+
+
 # ---- beside the steps ------------------------------------------------------------------------------------------------------------
 
 
