@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dayrun import supported
 from dayrun.estimate import Estimate, StageEstimate, estimate
 from dayrun.hardware import Utilisation
 from dayrun.quantities import Figures, Interval
 from dayrun.recipe import Recipe
-from dayrun.recipe_errors import RecipeError, pointer
+from dayrun.recipe_errors import pointer
+from dayrun.rules import broken_rules
 
 
 class Change(Figures):
@@ -107,11 +107,6 @@ def share_that_fits(found: Estimate, predicted: Interval, limit: float) -> float
 
 def of_trainer(recipe: Recipe) -> list[Verdict]:
     """What the recipe asks for and this trainer cannot do yet, in the whole and in each stage, each thing once."""
-    errors: list[RecipeError] = supported.refusals(recipe)
-    for i, stage in enumerate(recipe.stages):
-        if stage.overrides:
-            errors += supported.refusals(recipe.at_stage(i))
-    once = {(error.at, error.because): error for error in errors}.values()
     return [
         Verdict(
             about="trainer",
@@ -120,7 +115,7 @@ def of_trainer(recipe: Recipe) -> list[Verdict]:
             because=error.because,
             nearest=[Change(at=error.at, value=value) for value in error.nearest],
         )
-        for error in once
+        for error in broken_rules(recipe, spoiled=set(), for_training=True)
     ]
 
 

@@ -20,7 +20,14 @@ def show(console: Console, plan: Plan, explain: bool = False) -> None:
     found = plan.estimate
     refused = [verdict for verdict in plan.verdicts if verdict.about == "trainer"]
     others = [verdict for verdict in plan.verdicts if verdict.about != "trainer"]
-    parts: list[RenderableType] = [headline(found), stages_table(found), work_table(found), memory_table(found), verdict_lines(others)]
+    parts: list[RenderableType] = [
+        headline(found),
+        stages_table(found),
+        money_table(found),
+        work_table(found),
+        memory_table(found),
+        verdict_lines(others),
+    ]
     if refused:
         parts.append(Group(Text("This trainer cannot yet:", "bold"), verdict_lines(refused)))
     if explain:
@@ -36,45 +43,56 @@ def headline(found: Estimate) -> Text:
         (found.recipe, "bold"),
         f": {scaled(found.parameters)} parameters, {work} on {found.processes} × {found.accelerator}\n",
         (f"{scaled(found.matrix_rate)}FLOP/s each at {use.expected:.0%} ({use.low:.0%} to {use.high:.0%}), {use.because}; ", "dim"),
-        ("a range holds nine outcomes in ten", "dim"),
+        ("in brackets: nine outcomes in ten", "dim"),
     )
 
 
 def stages_table(found: Estimate) -> Table:
-    """Stages, then what comes beside their steps; an interval stands under its figure."""
-    table = plain("stage", "tokens", "batch", "steps", "steps/s", "images/s", "hours", "dollars", "memory a process")
+    """What a stage trains on and how fast, a column a stage as in every table below: a terminal of 80 columns has room for two."""
+    stages = found.stages
+    table = plain("stage", *(s.name for s in stages))
+    table.add_row("image + text tokens", *(f"{s.image_tokens:,} + {s.text_tokens:,}" for s in stages))
+    table.add_row("images a step", *(f"{s.batch_size:,}" for s in stages))
+    table.add_row("steps", *(f"{s.steps:,}" for s in stages))
+    table.add_row("steps/s", *(around(s.steps_per_second) for s in stages))
+    table.add_row("images/s", *(around(s.images_per_second) for s in stages))
+    table.add_row("hours", *(around(s.hours) for s in stages))
+    table.add_row("dollars", *(around(s.dollars, "$") for s in stages))
+    table.add_row("memory a process", *(gigabytes(s.memory.peak_bytes) for s in stages))
+    return table
+
+
+def money_table(found: Estimate) -> Table:
+    """Hours and dollars of everything, and in all."""
+    table = plain("time and money", "times", "hours", "dollars")
     for s in found.stages:
-        tokens = two_lines(f"{s.image_tokens:,}", f"+ {s.text_tokens:,} text")
-        speed = (around(s.steps_per_second), around(s.images_per_second))
-        money = (around(s.hours), around(s.dollars, "$"))
-        table.add_row(Text(s.name), tokens, f"{s.batch_size:,}", f"{s.steps:,}", *speed, *money, gigabytes(s.memory.peak_bytes))
+        table.add_row(Text(f"stage {s.name}"), "", around(s.hours), around(s.dollars, "$"))
     for o in found.overheads:
-        table.add_row(Text(f"{o.name}, {o.times} ×" if o.times > 1 else o.name), *[""] * 5, around(o.hours), around(o.dollars, "$"), "")
+        table.add_row(Text(o.name), f"{o.times:,}", around(o.hours), around(o.dollars, "$"))
     table.add_section()
-    money = (around(found.hours), around(found.dollars, "$"))
-    steps = f"{sum(s.steps for s in found.stages):,}"
-    table.add_row(Text("in all", "bold"), "", "", steps, "", "", *money, gigabytes(found.peak_bytes_per_process))
+    table.add_row("in all", "", around(found.hours), around(found.dollars, "$"), style="bold")
     return table
 
 
 def work_table(found: Estimate) -> Table:
-    """FLOP of a step by part, a column a stage."""
-    table = plain("FLOP of a step", *(f"{s.name}, an image" for s in found.stages), *(f"{s.name}, share" for s in found.stages))
+    """FLOP of an image in a step by part, and the part's share of the step."""
+    table = plain("FLOP of an image in a step", *(s.name for s in found.stages))
     for name in dict.fromkeys(work.name for stage in found.stages for work in stage.work):
-        each, shares = [*zip(*(cells(stage, name) for stage in found.stages), strict=True)]
-        table.add_row(name, *each, *shares)
+        table.add_row(name, *(work_of(stage, name) for stage in found.stages))
     table.add_section()
-    table.add_row("in all", *(scaled(s.flops_per_image) for s in found.stages), *("100 %" for _ in found.stages), style="bold")
+    table.add_row("in all", *(Text(f"{scaled(s.flops_per_image)}  100.0 %") for s in found.stages), style="bold")
     return table
 
 
-def cells(stage: StageEstimate, name: str) -> tuple[str, str]:
-    for work in stage.work:
-        if work.name == name:
-            share = f"{work.flops_per_process_step / stage.flops_per_process_step:.1%}".replace("%", " %")
-            once = f"{scaled(work.flops_per_process_step)} a step"
-            return (once if work.flops_per_image is None else scaled(work.flops_per_image)), share
-    return "–", "–"
+def work_of(stage: StageEstimate, name: str) -> Text:
+    """`280 G  20.8 %`; what is done once a step whatever the batch is marked."""
+    work = next((work for work in stage.work if work.name == name), None)
+    if work is None:
+        return Text("–")
+    share = f"{100 * work.flops_per_process_step / stage.flops_per_process_step:5.1f} %"
+    if work.flops_per_image is None:
+        return Text.assemble(f"{scaled(work.flops_per_process_step)} a step  ", (share, "dim"))
+    return Text.assemble(f"{scaled(work.flops_per_image)}  ", (share, "dim"))
 
 
 def memory_table(found: Estimate) -> Table:
@@ -85,9 +103,9 @@ def memory_table(found: Estimate) -> Table:
     for name in held:
         table.add_row(name, *(bytes_of(s.memory.held, name) for s in found.stages))
     for name in passing:
-        table.add_row(Text(f"{name} (the largest at a time)", "dim"), *(bytes_of(s.memory.passing, name) for s in found.stages))
+        table.add_row(Text(f"{name} *", "dim"), *(bytes_of(s.memory.passing, name) for s in found.stages))
     table.add_section()
-    table.add_row("peak", *(gigabytes(s.memory.peak_bytes, one_line=True) for s in found.stages), style="bold")
+    table.add_row("peak (* the largest)", *(gigabytes(s.memory.peak_bytes) for s in found.stages), style="bold")
     capacity = found.stages[0].memory.capacity_bytes
     if capacity is not None:
         table.add_row(f"{found.accelerator} has", *(f"{capacity / 1e9:.0f} GB ({capacity / 2**30:.0f} GiB)" for _ in found.stages))
@@ -95,7 +113,7 @@ def memory_table(found: Estimate) -> Table:
 
 
 def bytes_of(parts: list[Bytes], name: str) -> Text:
-    return next((gigabytes(part.bytes, one_line=True) for part in parts if part.name == name), Text("–"))
+    return next((gigabytes(part.bytes) for part in parts if part.name == name), Text("–"))
 
 
 def verdict_lines(verdicts: list[Verdict]) -> Table:
@@ -143,21 +161,16 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.1 else f"{value:.2g}"
 
 
-def two_lines(first: str, second: str) -> Text:
-    return Text.assemble(first, "\n", (second, "dim"))
-
-
 def around(interval: Interval, unit: str = "") -> Text:
+    """The expected figure, and its interval after it."""
     if interval.low == interval.high:
         return Text(f"{unit}{figure(interval.expected)}")
-    return two_lines(f"{unit}{figure(interval.expected)}", f"{figure(interval.low)}–{figure(interval.high)}")
+    return Text.assemble(f"{unit}{figure(interval.expected)} ", (f"[{figure(interval.low)}–{figure(interval.high)}]", "dim"))
 
 
-def gigabytes(interval: Interval, one_line: bool = False) -> Text:
+def gigabytes(interval: Interval) -> Text:
     low, expected, high = (figure(value / 1e9) for value in (interval.low, interval.expected, interval.high))
-    if low == high:
-        return Text(f"{expected} GB")
-    return Text.assemble(f"{expected} GB ", (f"{low}–{high}", "dim")) if one_line else two_lines(f"{expected} GB", f"{low}–{high}")
+    return Text(f"{expected} GB") if low == high else Text.assemble(f"{expected} GB ", (f"[{low}–{high}]", "dim"))
 
 
 def scaled(value: float) -> str:

@@ -94,7 +94,7 @@ def worked_example() -> str:
     found = plan(load(builtin.get("prx-24h"), for_training=False))
     page = io.StringIO()
     verdicts = [verdict for verdict in found.verdicts if verdict.about != "trainer"]
-    show(Console(file=page, width=140), Plan(estimate=found.estimate, verdicts=verdicts))
+    show(Console(file=page, width=120), Plan(estimate=found.estimate, verdicts=verdicts))
     lines = "\n".join(line.rstrip() for line in page.getvalue().splitlines())
     return f"{PLAN_BEGIN}\n```\n$ dayrun plan prx-24h\n{lines}\n```\n{PLAN_END}"
 

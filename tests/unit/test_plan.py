@@ -92,7 +92,7 @@ def test_what_the_trainer_cannot_do_stands_beside_the_estimate_once():
 def test_a_feature_of_one_stage_alone_is_refused_too():
     stages = [{"name": "one", "pixels": 512, "steps": 10, "batch_size": 32, "overrides": {"routing": {"rate": 0.5}}}]
     found = verdicts(plan(recipe(routing=None, stages=stages, schedule={"warmup_steps": 0})), "trainer")
-    assert "/routing" in [verdict.at for verdict in found]
+    assert "/stages/0/overrides/routing" in [verdict.at for verdict in found]
 
 
 def test_what_was_guessed_is_told():
