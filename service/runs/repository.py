@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -100,13 +100,26 @@ async def lock_queued(session: AsyncSession, run_ids: list[str]) -> list[RunRow]
 
     To wait for a lock with others in hand could wait for ever: who holds it may be waiting for one of ours.
     """
-    found: dict[str, RunRow] = {}
-    for first in range(0, len(run_ids), ROWS_A_STATEMENT):
-        chosen = RunRow.id.in_(run_ids[first : first + ROWS_A_STATEMENT])
-        query = select(RunRow).where(chosen, RunRow.state == State.QUEUED).with_for_update(skip_locked=True)
-        rows = await session.scalars(query.execution_options(populate_existing=True))
-        found |= {row.id: row for row in rows.all()}
+    if not run_ids:
+        return []
+    query = select(RunRow).where(RunRow.id.in_(run_ids), RunRow.state == State.QUEUED).with_for_update(skip_locked=True)
+    found = {row.id: row for row in (await session.scalars(query.execution_options(populate_existing=True))).all()}
     return [found[run_id] for run_id in run_ids if run_id in found]
+
+
+async def put_waiting(session: AsyncSession, waiting: dict[str, dict[str, Any]], at: datetime) -> None:
+    """Write down what queued runs wait for, but for rows that somebody else is changing now. Rows are not read: they may be thousands."""
+    run_ids = list(waiting)
+    change = (
+        update(RunRow).where(RunRow.id == bindparam("of_run")).values(waiting=bindparam("said"), version=RunRow.version + 1, updated_at=at)
+    )
+    for first in range(0, len(run_ids), ROWS_A_STATEMENT):
+        some = RunRow.id.in_(run_ids[first : first + ROWS_A_STATEMENT])
+        query = select(RunRow.id).where(some, RunRow.state == State.QUEUED).with_for_update(skip_locked=True)
+        free = (await session.scalars(query)).all()
+        if free:
+            connection = await session.connection()
+            await connection.execute(change, [{"of_run": run_id, "said": waiting[run_id]} for run_id in free])
 
 
 async def oldest_queued(session: AsyncSession) -> datetime | None:

@@ -88,6 +88,4 @@ async def tell(session: AsyncSession, picture: Picture) -> None:
     at = now()
     waits = {one.run_id: one.waiting for one in picture.placements if one.waiting is not None}
     news = [run_id for run_id, waiting in waits.items() if worth_telling(picture.told[run_id], waiting, at)]
-    for run in await repository.lock_queued(session, news):
-        run.waiting = waits[run.id].as_json()
-        run.version, run.updated_at = run.version + 1, at
+    await repository.put_waiting(session, {run_id: waits[run_id].as_json() for run_id in news}, at)
