@@ -8,6 +8,7 @@ from service.keys import tables as _keys  # noqa: F401
 from service.projects import tables as _projects  # noqa: F401
 from service.revisions import MIGRATION_LOCK
 from service.runs import tables as _runs  # noqa: F401
+from service.usage import tables as _usage  # noqa: F401
 
 
 def render_item(kind, item, _context):

@@ -18,9 +18,10 @@ from service.database import Database
 from service.http import problem
 from service.http.problem import Problem
 from service.launchers.local import LocalLauncher
-from service.runs import endpoints
+from service.runs import amend, endpoints
 from service.settings import Settings
 from service.tasks import make_celery
+from service.usage import endpoints as usage
 
 WEB = Path(__file__).parent / "web"
 POLICY = (
@@ -47,6 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problem.install(app)
     app.include_router(endpoints.router)
+    app.include_router(amend.router)
+    app.include_router(usage.router)
     app.include_router(recipes.router)
     app.include_router(health.router)
     app.add_middleware(Guard, largest=settings.request_bytes)

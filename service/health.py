@@ -14,6 +14,7 @@ from service.http.problem import problems
 from service.revisions import newest_revision, revision_of
 from service.runs import repository
 from service.runs.states import State
+from service.usage import repository as ledger
 
 router = APIRouter(tags=["health"])
 
@@ -26,7 +27,13 @@ RUN_LABELS = ["run", "name"]
 RUN_STEP = Gauge("dayrun_run_step", "Optimizer steps done by a run that is not over.", RUN_LABELS, registry=REGISTRY)
 RUN_LOSS = Gauge("dayrun_run_loss", "Newest training loss.", RUN_LABELS, registry=REGISTRY)
 RUN_RATE = Gauge("dayrun_run_images_per_second", "Training speed.", RUN_LABELS, registry=REGISTRY)
+QUEUE_WAIT = Gauge("dayrun_queue_oldest_seconds", "How long the run that waits longest has been queued.", registry=REGISTRY)
+HELD = Gauge("dayrun_accelerators_held", "Accelerators that runs hold, by project.", ["project"], registry=REGISTRY)
+BURN = Gauge("dayrun_dollars_per_hour", "What the held accelerators cost, by project.", ["project"], registry=REGISTRY)
+OTHERS = "(others)"
 
+MOST_PROJECTS = 200
+"""Series of projects; those that burn least are added up under OTHERS."""
 SILENT_TOO_LONG = 15.0
 """Seconds without a sweep after which the service counts as not ready: runs would not be looked after."""
 
@@ -75,6 +82,15 @@ async def metrics(context: Ctx) -> Response:
         counts = await repository.count_by_state(session)
         active = await repository.page(session, None, [State.RUNNING, State.PAUSING, State.CANCELLING], 200)
         beat = await repository.last_beat(session, "worker")
+        held = await ledger.held_by_project(session)
+        oldest = await repository.oldest_queued(session)
+    QUEUE_WAIT.set((now() - oldest).total_seconds() if oldest else 0.0)
+    HELD.clear()
+    BURN.clear()
+    for number, (project_id, accelerators, dollars_per_hour) in enumerate(held):
+        label = project_id if number < MOST_PROJECTS else OTHERS
+        HELD.labels(label).inc(accelerators)
+        BURN.labels(label).inc(dollars_per_hour)
     for state in State:
         RUNS.labels(state).set(counts.get(state, 0))
     for gauge, name in ((RUN_STEP, "step"), (RUN_LOSS, "loss"), (RUN_RATE, "images_per_second")):

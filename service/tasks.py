@@ -74,13 +74,11 @@ class Worker:
         asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     async def sweep(self) -> None:
-        """Look at every active run: what makes lost hints harmless."""
+        """Look at the queue and at every run that holds machines: what makes lost hints harmless."""
         async with self.database.write() as session:
             await repository.beat(session, WORKER)
             await repository.take_outbox(session)
-            run_ids = await repository.active_ids(session)
-        for run_id in run_ids:  # one after the other: the first in the queue must find room first
-            await self.reconciler.look(run_id)
+        await self.reconciler.sweep()
 
     async def forget(self) -> None:
         from service.http.idempotency import forget_old

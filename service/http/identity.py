@@ -26,3 +26,4 @@ class May:
 ReadRuns = Annotated[Permit, Depends(May(Action.READ_RUNS))]
 CreateRuns = Annotated[Permit, Depends(May(Action.CREATE_RUNS))]
 MoveRuns = Annotated[Permit, Depends(May(Action.MOVE_RUNS))]
+ReadProject = Annotated[Permit, Depends(May(Action.READ_PROJECT))]

@@ -33,14 +33,14 @@ def answer(run: Run, status: int) -> Answer:
     return Answer(status=status, body=run.model_dump_json().encode(), headers=headers)
 
 
-@router.post("/runs", status_code=201, response_model=Run, responses=problems(409, 413, 422))
+@router.post("/runs", status_code=201, response_model=Run, responses=problems(403, 404, 409, 413, 422))
 async def create_run(request: Request, context: Ctx, permit: CreateRuns, new: NewRun, idempotency_key: IdempotencyKey = None) -> Response:
     """Store a run and queue it. The recipe is checked first: a run that exists can be trained."""
     recipe = service.effective_recipe(new)
     made: list[str] = []
 
     async def work(session: Any) -> Answer:
-        run = Run.of(await service.create(session, new, recipe, permit))
+        run = Run.of(await service.create(session, new, recipe, permit, context.settings.accelerators))
         made.append(run.id)
         return answer(run, 201)
 
