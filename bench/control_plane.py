@@ -105,7 +105,9 @@ def dayrun(database: str | None, home: Path) -> Server:
         environment |= {"DAYRUN_DATABASE": database, "DAYRUN_AUTH": "required", "DAYRUN_REQUESTS_PER_SECOND": "1000000"}
     python("-m", "service.migrate", environment=environment)
     if database is not None:
-        made = python("-m", "dayrun.cli", "keys", "create", "bench", "--bootstrap", "--force", environment=environment)
+        made = python(
+            "-c", "from dayrun.cli import main; main()", "keys", "create", "bench", "--bootstrap", "--force", environment=environment
+        )
         headers["Authorization"] = f"Bearer {next(word for word in made.split() if word.startswith('dayrun_'))}"
     return Server("dayrun", [sys.executable, "-m", "service.api"], environment, port, headers)
 

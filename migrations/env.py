@@ -5,6 +5,7 @@ from sqlalchemy import create_engine, pool, text
 
 from service.database import Base, Json, UtcDateTime
 from service.keys import tables as _keys  # noqa: F401
+from service.plans import tables as _plans  # noqa: F401
 from service.projects import tables as _projects  # noqa: F401
 from service.revisions import MIGRATION_LOCK
 from service.runs import tables as _runs  # noqa: F401

@@ -18,6 +18,7 @@ from service.database import Database
 from service.http import problem
 from service.http.problem import Problem
 from service.launchers.local import LocalLauncher
+from service.plans import endpoints as plans
 from service.runs import amend, endpoints
 from service.settings import Settings
 from service.tasks import make_celery
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problem.install(app)
     app.include_router(endpoints.router)
+    app.include_router(plans.router)
     app.include_router(amend.router)
     app.include_router(usage.router)
     app.include_router(recipes.router)

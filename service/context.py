@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from service.database import Database
 from service.launchers import Launcher
+from service.plans.service import History
 from service.settings import Settings
 
 
@@ -17,6 +18,7 @@ class Context:
     database: Database
     launcher: Launcher
     queue: Any  # the Celery app
+    history: History = field(default_factory=History)
     _hints: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
 
     def hint(self, run_id: str) -> None:

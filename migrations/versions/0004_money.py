@@ -6,7 +6,7 @@ Expands only: code of revision 0003 can go on writing to these tables; an attemp
 import sqlalchemy as sa
 from alembic import op
 
-revision = "money"
+revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None

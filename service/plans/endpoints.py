@@ -2,23 +2,23 @@
 
 from typing import Any
 
-from dayrun.plan import Plan
 from fastapi import APIRouter, Response
 
+from dayrun.plan import Plan
 from dayrun.recipe import Recipe
 from service.context import Context, Ctx
 from service.database import now
 from service.http.identity import CreateRuns, ReadRuns
 from service.http.problem import Problem, problems
 from service.launchers import Order
+from service.plans import repository
 from service.plans import service as plans
 from service.plans.schemas import PlanAnswer, RunEstimate
 from service.runs import service as runs
-from service.runs.reconcile import used_accelerator_seconds
 from service.runs.schemas import NewRun
 from service.runs.states import OVER
 
-router = APIRouter(tags=["plans"])
+router = APIRouter(tags=["runs"])
 
 
 @router.post("/runs:plan", responses=problems(403, 404, 413, 422))
@@ -27,7 +27,7 @@ async def plan_run(response: Response, context: Ctx, permit: CreateRuns, new: Ne
     permit.on(new.project)
     recipe = runs.effective_recipe(new, for_training=False)
     async with context.database.read() as session:
-        found = await plans.plan_of(session, recipe)
+        found = await plans.plan_of(session, recipe, context.history)
     response.headers["ETag"] = tag(new, recipe, found)
     return PlanAnswer(
         recipe=recipe.model_dump(mode="json"),
@@ -54,7 +54,7 @@ def manifest_of(context: Context, recipe: Recipe) -> dict[str, Any]:
 async def must_still_hold(context: Context, new: NewRun, recipe: Recipe, match: str) -> None:
     """Raises Problem 412 when a plan with the ETag `match` would come out differently now."""
     async with context.database.read() as session:
-        found = await plans.plan_of(session, recipe)
+        found = await plans.plan_of(session, recipe, context.history)
     if tag(new, recipe, found) not in (match, f"W/{match}"):
         raise Problem(
             412,
@@ -68,8 +68,7 @@ async def show_estimate(context: Ctx, permit: ReadRuns, run_id: str) -> RunEstim
     """What was predicted, what the run's own speed says now, and the two side by side."""
     async with context.database.read() as session:
         run = await runs.find(session, run_id, permit)
-        at = now()
-        held_hours = used_accelerator_seconds(run, at) / 3600 / run.world_size
-        renewal = None if run.state in OVER else await plans.renewal_of(session, run, held_hours)
-        comparison = await plans.compared(session, run, held_hours)
-    return RunEstimate.model_validate({"predicted": run.estimate, "renewed": renewal, "comparison": comparison, "as_of": at})
+        accepted_with = await repository.estimate_of(session, run_id)
+        renewal = None if run.state in OVER else await plans.renewal_of(session, run)
+        comparison = await plans.compared(session, run)
+    return RunEstimate(predicted=accepted_with, renewed=renewal, comparison=comparison, as_of=now())

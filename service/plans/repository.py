@@ -1,14 +1,16 @@
 """The queries on what was measured."""
 
 from datetime import datetime
+from typing import Any
 
-from dayrun.calibration import MeasuredStage
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from dayrun.calibration import MeasuredStage
+from dayrun.estimate import Estimate
 from service.database import upsert
 from service.plans.tables import MeasuredStageRow
-from service.runs.tables import MetricRow
+from service.runs.tables import MetricRow, RunRow
 
 NEWEST = 200
 """Measured stages that a plan looks at: older ones were trained by other code."""
@@ -19,6 +21,17 @@ async def history(session: AsyncSession, accelerator: str) -> list[MeasuredStage
     query = select(MeasuredStageRow).where(MeasuredStageRow.accelerator == accelerator)
     rows = (await session.scalars(query.order_by(MeasuredStageRow.measured_at.desc()).limit(NEWEST))).all()
     return [MeasuredStage(**{name: getattr(row, name) for name in MeasuredStage.model_fields}) for row in rows]
+
+
+async def document_of(session: AsyncSession, run_id: str) -> dict[str, Any] | None:
+    """The estimate that a run was accepted with, as it is stored; None for one from before there were plans."""
+    return await session.scalar(select(RunRow.estimate).where(RunRow.id == run_id))
+
+
+async def estimate_of(session: AsyncSession, run_id: str) -> Estimate | None:
+    """The estimate that a run was accepted with."""
+    document = await document_of(session, run_id)
+    return None if document is None else Estimate.model_validate(document)
 
 
 async def step_seconds(session: AsyncSession, run_id: str, after: int, until: int) -> list[float]:

@@ -3,10 +3,11 @@
 from datetime import datetime
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from dayrun.calibration import Comparison, Renewal
 from dayrun.estimate import Estimate
 from dayrun.plan import Verdict
-from pydantic import BaseModel, Field
 
 
 class PlanAnswer(BaseModel):

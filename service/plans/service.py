@@ -2,20 +2,23 @@
 
 import hashlib
 import json
+import math
 import os
+import time
 from functools import lru_cache
 from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.calibration import Actual, Comparison, MeasuredStage, Renewal, StageSoFar, calibrated, compare, renewed
 from dayrun.estimate import Estimate, estimate
 from dayrun.hardware import Utilisation
 from dayrun.plan import Plan, plan
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from dayrun.recipe import Recipe
 from service import events
 from service.database import now
 from service.plans import repository
+from service.runs.cost import used_accelerator_seconds
 from service.runs.tables import RunRow
 
 WINDOW_STEPS = 10
@@ -30,21 +33,36 @@ def estimate_of(document: str, utilisation: Utilisation | None) -> Estimate:
     return estimate(Recipe.model_validate_json(document), utilisation=utilisation, cores=os.cpu_count())
 
 
-async def utilisation_for(session: AsyncSession, recipe: Recipe) -> Utilisation:
+class History:
+    """What runs measured, by accelerator, as one process knows it: looked up again after `seconds`, not for each plan."""
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        self._seconds = seconds
+        self._known: dict[str, tuple[float, list[MeasuredStage]]] = {}
+
+    async def of(self, session: AsyncSession, accelerator: str) -> list[MeasuredStage]:
+        looked_up, stages = self._known.get(accelerator, (-math.inf, []))
+        if time.monotonic() - looked_up > self._seconds:
+            stages = await repository.history(session, accelerator)
+            self._known[accelerator] = (time.monotonic(), stages)
+        return stages
+
+
+async def utilisation_for(session: AsyncSession, recipe: Recipe, history: History) -> Utilisation:
     """What to believe about a recipe's speed, given every run so far that was like it."""
-    document = recipe.model_dump_json()
-    return calibrated(estimate_of(document, None), await repository.history(session, recipe.hardware.accelerator))
+    return calibrated(estimate_of(recipe.model_dump_json(), None), await history.of(session, recipe.hardware.accelerator))
 
 
-async def predicted(session: AsyncSession, recipe: Recipe) -> Estimate:
+async def predicted(session: AsyncSession, recipe: Recipe, history: History) -> Estimate:
     """The estimate of a recipe, calibrated by history; without the lines of its arithmetic, which anyone can have anew."""
-    found = estimate_of(recipe.model_dump_json(), await utilisation_for(session, recipe))
+    share = await utilisation_for(session, recipe, history)
+    found = estimate_of(recipe.model_dump_json(), share)  # pyright: ignore[reportArgumentType]  # frozen, and so hashable
     return found.model_copy(update={"arithmetic": []})
 
 
-async def plan_of(session: AsyncSession, recipe: Recipe) -> Plan:
+async def plan_of(session: AsyncSession, recipe: Recipe, history: History) -> Plan:
     """The plan of a recipe, calibrated by history."""
-    return plan(recipe, utilisation=await utilisation_for(session, recipe), cores=os.cpu_count())
+    return plan(recipe, utilisation=await utilisation_for(session, recipe, history), cores=os.cpu_count())
 
 
 def fingerprint(*parts: Any) -> str:
@@ -70,21 +88,23 @@ async def so_far(session: AsyncSession, run: RunRow, recipe: Recipe) -> list[Sta
     return found
 
 
-async def renewal_of(session: AsyncSession, run: RunRow, held_hours: float) -> Renewal | None:
-    """The estimate renewed by what the run measured so far; None before its first window of steps.
+def held_hours_of(run: RunRow) -> float:
+    """Hours that the run has held its machines."""
+    return used_accelerator_seconds(run, now()) / 3600 / run.world_size
 
-    held_hours: that the run has held its machines.
-    """
-    if run.estimate is None:
-        return None
+
+async def renewal_of(session: AsyncSession, run: RunRow) -> Renewal | None:
+    """The estimate renewed by what the run measured so far; None before its first window of steps."""
+    plan_made = await repository.estimate_of(session, run.id)
     measured = await so_far(session, run, Recipe.model_validate(run.recipe))
-    if not any(stage.step_seconds for stage in measured):
+    if plan_made is None or not any(stage.step_seconds for stage in measured):
         return None
-    return renewed(Estimate.model_validate(run.estimate), measured, held_hours, now())
+    return renewed(plan_made, measured, held_hours_of(run), now())
 
 
-async def actual_of(session: AsyncSession, run: RunRow, held_hours: float) -> Actual:
+async def actual_of(session: AsyncSession, run: RunRow) -> Actual:
     """What the run came to."""
+    held_hours = held_hours_of(run)
     stages = await so_far(session, run, Recipe.model_validate(run.recipe))
     means = {stage.name: sum(stage.step_seconds) / len(stage.step_seconds) for stage in stages if stage.step_seconds}
     peak = await repository.largest(session, run.id, "memory_peak_bytes")
@@ -92,18 +112,18 @@ async def actual_of(session: AsyncSession, run: RunRow, held_hours: float) -> Ac
     return Actual(hours=held_hours, dollars=dollars, step_seconds=means, peak_bytes_per_process=peak)
 
 
-async def compared(session: AsyncSession, run: RunRow, held_hours: float) -> list[Comparison]:
+async def compared(session: AsyncSession, run: RunRow) -> list[Comparison]:
     """Predicted and actual side by side."""
-    if run.estimate is None:
-        return []
-    return compare(Estimate.model_validate(run.estimate), await actual_of(session, run, held_hours))
+    plan_made = await repository.estimate_of(session, run.id)
+    return [] if plan_made is None else compare(plan_made, await actual_of(session, run))
 
 
-async def learn_from(session: AsyncSession, run: RunRow, held_hours: float) -> None:
+async def learn_from(session: AsyncSession, run: RunRow) -> None:
     """A run has ended well: keep what its stages measured for the plans to come, and tell how right its own plan was."""
-    if run.estimate is None:
+    await session.flush()  # the run's last windows were measured in this transaction
+    own = await repository.estimate_of(session, run.id)
+    if own is None:
         return
-    own = Estimate.model_validate(run.estimate)
     stages = {stage.name: stage for stage in own.stages}
     for measured in await so_far(session, run, Recipe.model_validate(run.recipe)):
         if measured.step_seconds and measured.name in stages:
@@ -112,6 +132,6 @@ async def learn_from(session: AsyncSession, run: RunRow, held_hours: float) -> N
             await repository.keep(session, run.id, measured.name, kept, len(measured.step_seconds) * WINDOW_STEPS, now())
     sides = [
         {"name": one.name, "unit": one.unit, "predicted": one.predicted.model_dump(), "actual": one.actual, "inside": one.inside}
-        for one in await compared(session, run, held_hours)
+        for one in await compared(session, run)
     ]
     events.record(session, run, "estimate_compared", comparison=sides)

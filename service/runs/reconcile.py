@@ -21,6 +21,7 @@ from service import events
 from service.access import SERVICE
 from service.database import Database, new_id, now
 from service.launchers import Launched, Launcher, Observation, Order
+from service.plans import service as plans
 from service.projects.budget import Cap, caps_of_run, due_warnings, first_reached
 from service.runs import repository, room
 from service.runs.cost import used_accelerator_seconds
@@ -155,6 +156,8 @@ class Reconciler:
                     run.faults += 1
                     run.next_attempt_at = next_attempt_at
                 move(session, run, wanted, cause, evidence)
+                if wanted == Move.SUCCEED:
+                    await plans.learn_from(session, run)
 
     def _act(self, run: RunRow, step: Step) -> None:
         match step:

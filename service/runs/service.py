@@ -21,8 +21,11 @@ from service.runs.states import Move, NoSuchMove, State
 from service.runs.tables import OutboxRow, RunRow
 
 
-def effective_recipe(new: NewRun) -> Recipe:
-    """The recipe that `new` asks for, with its overrides. Raises Problem 422 with everything that is wrong with it."""
+def effective_recipe(new: NewRun, *, for_training: bool = True) -> Recipe:
+    """The recipe that `new` asks for, with its overrides. Raises Problem 422 with everything that is wrong with it.
+
+    Without `for_training` it may also ask for what the trainer cannot do yet: a plan tells of that by itself.
+    """
     document = new.recipe
     if isinstance(document, str):
         try:
@@ -35,7 +38,7 @@ def effective_recipe(new: NewRun) -> Recipe:
     if new.overrides is not None:
         document = merge_patch(document, new.overrides)
     try:
-        return load(document)
+        return load(document, for_training=for_training)
     except RecipeErrors as error:
         raise Problem(422, in_short(error.errors), kind="invalid-recipe", errors=[detail_of(one) for one in error.errors]) from error
 

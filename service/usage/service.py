@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.recipe import Recipe
 from service.access import no_such_project
+from service.plans.repository import document_of
 from service.projects import repository as projects
 from service.projects.budget import caps_of_project, caps_of_run, predict, still_to_spend
 from service.runs.cost import used_accelerator_seconds, used_dollars
@@ -19,7 +20,8 @@ from service.usage.schemas import AttemptCost, CapLeft, DayUsage, Predicted, Pro
 
 async def cost_of_run(session: AsyncSession, run: RunRow, at: datetime) -> RunCost:
     recipe = Recipe.model_validate(run.recipe)
-    predicted, seconds, dollars = predict(recipe, run.estimate), used_accelerator_seconds(run, at), used_dollars(run, at)
+    predicted = predict(recipe, await document_of(session, run.id))
+    seconds, dollars = used_accelerator_seconds(run, at), used_dollars(run, at)
     project = await projects.get(session, run.project_id)
     caps = caps_of_run(recipe, seconds)
     if project is not None:
