@@ -169,11 +169,19 @@ def renewed(estimate: Estimate, so_far: Sequence[StageSoFar], elapsed_hours: flo
         remaining_hours=remaining,
         hours=hours,
         dollars=hours * estimate.dollars_per_hour,
-        ends_at=now + timedelta(hours=remaining.expected),
-        ends_at_earliest=now + timedelta(hours=remaining.low),
-        ends_at_latest=now + timedelta(hours=remaining.high),
+        ends_at=after(now, remaining.expected),
+        ends_at_earliest=after(now, remaining.low),
+        ends_at_latest=after(now, remaining.high),
         slower_than_planned=hours.expected / estimate.hours.expected,
     )
+
+
+def after(now: datetime, hours: float) -> datetime:
+    """`hours` from now, or the last moment that a date can say."""
+    try:
+        return now + timedelta(hours=hours)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=now.tzinfo)
 
 
 def factor(stage: StageEstimate, off: Sequence[float]) -> Interval:
