@@ -65,6 +65,7 @@ def calibrated(estimate: Estimate, history: Sequence[MeasuredStage]) -> Utilisat
 
     Few samples shrink towards the prior (a log-normal belief updated by the samples' median); from 20 on, their own quantiles count.
     The expected value never lies outside prior and median. With nothing alike, the utilisation of `estimate` comes back.
+    Give an estimate made with the accelerator's prior: one that is calibrated already would count the same runs twice.
     """
     samples = [math.log(measured.utilisation) for measured in history if any(alike(estimate, stage, measured) for stage in estimate.stages)]
     if not samples:
