@@ -65,6 +65,7 @@ def calibrated(estimate: Estimate, history: Sequence[MeasuredStage]) -> Utilisat
 
     Few samples shrink towards the prior (a log-normal belief updated by the samples' median); from 20 on, their own quantiles count.
     The expected value never lies outside prior and median. With nothing alike, the utilisation of `estimate` comes back.
+    Give an estimate made with the accelerator's prior: one that is calibrated already would count the same runs twice.
     """
     samples = [math.log(measured.utilisation) for measured in history if any(alike(estimate, stage, measured) for stage in estimate.stages)]
     if not samples:
@@ -169,11 +170,19 @@ def renewed(estimate: Estimate, so_far: Sequence[StageSoFar], elapsed_hours: flo
         remaining_hours=remaining,
         hours=hours,
         dollars=hours * estimate.dollars_per_hour,
-        ends_at=now + timedelta(hours=remaining.expected),
-        ends_at_earliest=now + timedelta(hours=remaining.low),
-        ends_at_latest=now + timedelta(hours=remaining.high),
+        ends_at=after(now, remaining.expected),
+        ends_at_earliest=after(now, remaining.low),
+        ends_at_latest=after(now, remaining.high),
         slower_than_planned=hours.expected / estimate.hours.expected,
     )
+
+
+def after(now: datetime, hours: float) -> datetime:
+    """`hours` from now, or the last moment that a date can say."""
+    try:
+        return now + timedelta(hours=hours)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=now.tzinfo)
 
 
 def factor(stage: StageEstimate, off: Sequence[float]) -> Interval:

@@ -144,9 +144,9 @@ def plan(recipe: str, settings: tuple[str, ...], overrides: Path | None, as_json
         raise fail(str(error), code=WRONG) from None
     try:
         loaded = load(merge_patch(whole, patch_of(settings, overrides)), for_training=False)
+        found = planned(loaded, cores=os.cpu_count())
     except RecipeErrors as errors:
         raise fail(*(f"{recipe}: {error}" for error in errors.errors)) from None
-    found = planned(loaded, cores=os.cpu_count())
     if as_json:
         click.echo(found.model_dump_json(indent=1))
     else:

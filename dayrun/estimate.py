@@ -5,6 +5,7 @@ speed of machines in `hardware.py`; here they become stages and sums. What the f
 change them in `calibration.py`. docs/estimate.md explains it all with `prx-24h` as the example.
 """
 
+import itertools
 import math
 
 from pydantic import Field
@@ -211,10 +212,14 @@ def stage_lines(
 # ---- beside the steps ----------------------------------------------------------------------------------------------------------------
 
 
-def stages_at(recipe: Recipe, steps: list[int]) -> list[int]:
-    """For each of `steps` (done so far) the stage that it belongs to; step 0 belongs to the first."""
-    ends = [sum(stage.steps for stage in recipe.stages[: i + 1]) for i in range(len(recipe.stages))]
-    return [next(i for i, end in enumerate(ends) if step <= end) for step in steps]
+def times_due(recipe: Recipe, every: int | None, at_start: bool = False, at_end: bool = False) -> list[int]:
+    """How often something comes in each stage that is due every `every` steps, before the first step and after the last. Counted, not
+    listed: a recipe may have any number of steps."""
+    ends = list(itertools.accumulate(stage.steps for stage in recipe.stages))
+    counts = [end // every - (end - stage.steps) // every if every else 0 for stage, end in zip(recipe.stages, ends, strict=True)]
+    counts[0] += at_start
+    counts[-1] += at_end and (every is None or ends[-1] % every != 0)
+    return counts
 
 
 def checkpoint(recipe: Recipe) -> Term:
@@ -227,7 +232,7 @@ def checkpoint(recipe: Recipe) -> Term:
 
 
 def overheads_of(recipe: Recipe, rate: float, utilisation: Utilisation) -> tuple[list[Overhead], list[Line]]:
-    hardware, steps = recipe.hardware, recipe.total_steps
+    hardware = recipe.hardware
     accelerator = ACCELERATORS[hardware.accelerator]
     price = hardware.world_size * hardware.dollars_per_accelerator_hour
     lines: list[Line] = []
@@ -241,27 +246,25 @@ def overheads_of(recipe: Recipe, rate: float, utilisation: Utilisation) -> tuple
 
     add("start", 1, accelerator.start_seconds, f"{accelerator.start_seconds.expected:g} s, assumed")
 
-    def draw(name: str, at: list[int], images: int, sampling: int, guidance: float, features: float) -> None:
+    def draw(name: str, counts: list[int], images: int, sampling: int, guidance: float, features: float) -> None:
         share, flops, said = math.ceil(images / hardware.world_size), 0.0, list[str]()
-        counts = stages_at(recipe, at)
-        for i in sorted(set(counts)):
-            step = guided_forward(recipe.at_stage(i), recipe.stages[i].pixels, guidance)
-            flops += counts.count(i) * share * (sampling * step.value + features)
-            beside = f" + {features:.4g}" if features else ""
-            said.append(f"{counts.count(i)} · {share} (of {images:,} images) · ({sampling} · ({step.formula}){beside})")
+        for i, count in enumerate(counts):
+            if count:
+                step = guided_forward(recipe.at_stage(i), recipe.stages[i].pixels, guidance)
+                flops += count * share * (sampling * step.value + features)
+                beside = f" + {features:.4g}" if features else ""
+                said.append(f"{count} · {share} (of {images:,} images) · ({sampling} · ({step.formula}){beside})")
         timed = f"({' + '.join(said)}) / ({rate:.4g} FLOP/s · {utilisation.expected:.3g}) / 3600"
-        add(name, len(at), utilisation.under(flops / rate), timed)
+        add(name, sum(counts), utilisation.under(flops / rate), timed)
 
     for one in recipe.samples.sets:
-        due = [0] * one.at_start + (list(range(one.every, steps + 1, one.every)) if one.every else [])
-        due += [steps] if one.at_end and (not one.every or steps % one.every) else []
+        due = times_due(recipe, one.every, one.at_start, one.at_end)
         draw(f"samples {one.name!r}", due, len(one.prompts), recipe.samples.steps, recipe.samples.guidance, 0)
     if (evaluation := recipe.evaluation) is not None:
-        embedded = {"cmmd", "dino_mmd"} & set(evaluation.metrics)
-        due = list(range(evaluation.every, steps + 1, evaluation.every))
-        draw("evaluation", due, evaluation.images, evaluation.steps, evaluation.guidance, evaluation_networks().value if embedded else 0)
+        features = evaluation_networks().value if {"cmmd", "dino_mmd"} & set(evaluation.metrics) else 0
+        draw("evaluation", times_due(recipe, evaluation.every), evaluation.images, evaluation.steps, evaluation.guidance, features)
     saved = checkpoint(recipe)
-    times = math.ceil(steps / recipe.checkpoints.every)
+    times = sum(times_due(recipe, recipe.checkpoints.every, at_end=True))
     bytes_a_node = saved.value / hardware.nodes
     lines.append(saved.line("B"))
     formula = f"{times} · {saved.value:.4g} B / {hardware.nodes} nodes / {accelerator.checkpoint_bytes_per_second.expected:.3g} B/s / 3600"

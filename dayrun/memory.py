@@ -197,5 +197,6 @@ def memory(recipe: Recipe, stage: Stage) -> Memory:
 
 
 def divisors(number: int) -> list[int]:
-    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    """All divisors, or of a hostile number those that are found in bounded time."""
+    small = [d for d in range(1, min(math.isqrt(number), 100_000) + 1) if number % d == 0]
     return sorted({*small, *(number // d for d in small)})

@@ -6,13 +6,13 @@ Pure: the same recipe and utilisation give the same plan. What needs a service (
 import math
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from dayrun.estimate import Estimate, StageEstimate, estimate
 from dayrun.hardware import Utilisation
 from dayrun.quantities import Figures, Interval
 from dayrun.recipe import Recipe
-from dayrun.recipe_errors import pointer
+from dayrun.recipe_errors import RecipeError, RecipeErrors, pointer
 from dayrun.rules import broken_rules
 
 
@@ -37,8 +37,14 @@ class Plan(Figures):
 
 
 def plan(recipe: Recipe, *, utilisation: Utilisation | None = None, cores: int | None = None) -> Plan:
-    """The plan of a recipe that `rules.load` accepts, trainable here or not. Arguments are those of `estimate`."""
-    found = estimate(recipe, utilisation=utilisation, cores=cores)
+    """The plan of a recipe that `rules.load` accepts, trainable here or not. Arguments are those of `estimate`.
+
+    Raises RecipeErrors for numbers so large that what they come to is not finite.
+    """
+    try:
+        found = estimate(recipe, utilisation=utilisation, cores=cores)
+    except (OverflowError, ValidationError) as error:
+        raise RecipeErrors([RecipeError("", None, "its numbers are so large that what they come to is beyond 10³⁰⁸")]) from error
     verdicts = [of_memory(recipe, stage, i) for i, stage in enumerate(found.stages)]
     verdicts += of_limits(recipe, found)
     verdicts += of_trainer(recipe)

@@ -337,9 +337,10 @@ def test_more_steps_and_larger_batches_never_take_less(change: dict[str, object]
     for more in (longer, larger):
         assert more.training_flops > small.training_flops
         for end in ("low", "expected", "high"):
-            assert getattr(more.hours, end) > getattr(small.hours, end)
+            assert getattr(more.hours, end) >= getattr(small.hours, end)  # equal where kernels, not products, take the time
             assert getattr(more.peak_bytes_per_process, end) >= getattr(small.peak_bytes_per_process, end)
-    assert larger.stages[0].steps_per_second.expected < small.stages[0].steps_per_second.expected
+    assert longer.hours.expected > small.hours.expected
+    assert larger.stages[0].steps_per_second.expected <= small.stages[0].steps_per_second.expected
     assert len(intervals(small)) > 20
     assert all(one.low <= one.expected <= one.high for one in intervals(small))
 

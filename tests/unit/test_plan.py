@@ -100,6 +100,16 @@ def test_what_was_guessed_is_told():
     assert [verdict.because for verdict in found] == ["my/own-teacher is counted as DINOv3 ViT-L/16: its shape is not known here"]
 
 
+def test_a_plan_of_any_length_comes_at_once():
+    stages = [{"name": "one", "pixels": 32 * 10**12, "steps": 2**62, "batch_size": 2**62}]
+    document = merge_patch(
+        builtin.get("prx-24h"), {"stages": stages, "evaluation": {"every": 1}, "checkpoints": {"every": 1, "keep_every": 1}}
+    )
+    found = plan(load(document, for_training=False))
+    assert {o.name: o.times for o in found.estimate.overheads}["evaluation"] == 2**62
+    assert [verdict.level for verdict in verdicts(found, "memory")] == ["no"]
+
+
 # ---- the command -----------------------------------------------------------------------------------------------------------------
 
 
@@ -138,6 +148,9 @@ def test_a_file_and_overrides_are_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (["prx-24h", "--set", "/hardware/dollars_per_accelerator_hour=1e308"], 1, "its numbers are so large"),
+        (["prx-24h", "--set", "/model/mlp_ratio=1e308"], 1, "no machine has an MLP so wide"),
+        (["prx-24h", "--set", "/perceptual/lpips/resize=1e308"], 1, "its numbers are so large"),
         (["prx-25h"], 2, "no built-in recipe 'prx-25h'; there are: prx-24h"),
         (["nowhere/mine.json"], 2, "RECIPE nowhere/mine.json: No such file or directory"),
         (["prx-24h", "--set", "/model/heads=3"], 1, "prx-24h: /model/heads: 3: it does not divide hidden_size"),
