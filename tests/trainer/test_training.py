@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(recipe: dict, stra
     out = tmp_path / "run"
     subprocess.run(["cp", "-r", str(straight), str(out)], check=True)
     for name, damage in (("00000060", bytes(8)), ("00000040", None)):
-        victim = next((out / "checkpoints" / name).glob("*.distcp"))
+        victim = next((out / "checkpoints" / name).rglob("*.distcp"))
         data = victim.read_bytes()
         victim.write_bytes(data[:-5] if damage is None else data[:100] + damage + data[108:])
     assert train(recipe, out) == 0
