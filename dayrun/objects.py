@@ -6,7 +6,7 @@ with "not now" is tried again, with growing pauses, for as long as the prefix ha
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -162,7 +162,7 @@ class Prefix:
                 obstore.delete(self._store, keys)
 
     @contextmanager
-    def _speaking_of(self, key: str) -> Iterator[None]:
+    def _speaking_of(self, key: str) -> Generator[None]:
         """Everything that can go wrong with a store as an OSError that names the object."""
         place = f"{self.url}/{key}"
         try:

@@ -1,18 +1,13 @@
 """The smallest recipe that trains for real, and its data: two processes, thousands of parameters, a second of start beyond torch's own."""
 
 import io
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from dayrun.run_folder import RunFolder
-from trainer.__main__ import train
 from trainer.data.shards import ShardWriter
-from trainer.faults import StopSignal
-from trainer.parallel import leave
 
 TOKENS, WIDTH, PIXELS = 4, 8, 8
 
@@ -74,15 +69,3 @@ def tiny_recipe(folder: Path | str, steps: int = 60, processes: int = 2, **secti
         "retries": {"attempts": 3, "wait_seconds": 0.1},
     }
     return recipe | sections
-
-
-def train_here(recipe: dict[str, Any], folder: RunFolder) -> int:
-    """Train in this process, as the trainer's own `main` does but for its output and its signals; the exit code."""
-    folder.put_recipe(recipe)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        return train(f"{folder.prefix.url}/recipe.json", folder, folder.newest_attempt() + 1, 0, StopSignal())
-    finally:
-        leave()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

@@ -14,6 +14,7 @@ from dayrun.recipe import Recipe, SampleSet
 from dayrun.run_folder import RunFolder, SampleImage, SampleIndex
 from trainer.flow import euler, sampling_grid, start_noise, velocity_of
 from trainer.parallel import World
+from trainer.text import TowerError, clean, load_text_encoder
 
 CHUNK = 16
 """Pictures that one rank draws at a time: small enough that a person sees them come."""
@@ -41,9 +42,10 @@ def encode(recipe: Recipe, texts: list[str], world: World) -> Prompts:
     """Load the text tower on rank 0, encode `texts` and the empty prompt, let the tower go, share the states. Raises TowerError."""
     encoded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if world.leads:
-        from trainer.text import clean, load_text_encoder  # the tower's library is slow to import: only where it is used
-
         tower = load_text_encoder(recipe.text.source, recipe.text.tokens)
+        if tower.width != recipe.model.text_width:
+            because = f"its states are {tower.width} wide, /model/text_width is {recipe.model.text_width}: the model learnt from another"
+            raise TowerError(f"/text/source: {recipe.text.source!r}: {because}")
         wanted = list(dict.fromkeys(["", *texts]))
         states, masks = tower.encode([clean(text, recipe.text.cleaning) for text in wanted])
         encoded = {text: (s.numpy(), m.numpy()) for text, s, m in zip(wanted, states, masks, strict=True)}

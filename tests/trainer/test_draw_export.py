@@ -11,10 +11,12 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, PRXPix
 from dayrun import builtin
 from dayrun.objects import Prefix
 from dayrun.run_folder import EXIT_FAILED, RunFolder
-from tests.tiny import tiny_recipe, train_here, write_data
+from tests.tiny import tiny_recipe, write_data
+from tests.trainer.here import train_here
 from trainer import draw, export
 from trainer.flow import sampling_grid, start_noise
-from trainer.samples import Prompts, draw_pictures
+from trainer.samples import Prompts, draw_pictures, encode
+from trainer.text import TowerError
 from trainer.trained import Trained, alone, load_trained, recipe_of
 
 TEXT = builtin.get("demo")["text"]
@@ -100,6 +102,13 @@ def test_a_tower_that_cannot_be_loaded_is_named(run: RunFolder, monkeypatch: pyt
     assert failure is not None
     assert failure["cause"] == "spec"
     assert "package:no_such_tower: no such package is installed" in failure["because"]
+
+
+def test_a_tower_of_another_width_than_the_model_learnt_from_is_refused(run: RunFolder):
+    recipe = recipe_of(run)
+    other = recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": 512})})
+    with alone(recipe.hardware) as world, pytest.raises(TowerError, match="384 wide, /model/text_width is 512"):
+        encode(other, ["a fig"], world)
 
 
 def test_an_export_loads_in_diffusers_and_is_the_same_model(run: RunFolder, monkeypatch: pytest.MonkeyPatch):

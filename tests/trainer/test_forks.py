@@ -7,7 +7,8 @@ import pytest
 from dayrun.objects import Prefix
 from dayrun.recipe import merge_patch
 from dayrun.run_folder import EXIT_FAILED, Fork, RunFolder, Weights
-from tests.tiny import tiny_recipe, train_here
+from tests.tiny import tiny_recipe
+from tests.trainer.here import train_here
 
 STEPS = 40
 
