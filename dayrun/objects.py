@@ -128,13 +128,13 @@ class Prefix:
     # writing
     def put(self, key: str, data: bytes) -> None:
         """Write `key`, replacing what was there, at once or not at all. Raises OSError when the store cannot take it."""
-        with self._speaking_of(key):
+        with self._speaking_of(key, writing=True):
             obstore.put(self._store, key, data, use_multipart=False)
 
     def create(self, key: str, data: bytes) -> None:
         """Write `key` if there is nothing yet. Raises FileExistsError when there is something else than `data`."""
         try:
-            with self._speaking_of(key):
+            with self._speaking_of(key, writing=True):
                 obstore.put(self._store, key, data, mode="create")
         except FileExistsError:
             if self.get(key) != data:  # it is ours when the first answer was lost and the request came twice
@@ -142,7 +142,8 @@ class Prefix:
 
     def put_file(self, key: str, path: Path) -> None:
         """Write the content of the file `path` to `key`, at once or not at all; in parallel parts when it is large."""
-        with self._speaking_of(key):
+        path.stat()  # a file that is not there is no missing bucket
+        with self._speaking_of(key, writing=True):
             obstore.put(self._store, key, path, chunk_size=PIECE_BYTES, max_concurrency=PIECES_AT_ONCE)
 
     def delete(self, key: str) -> None:
@@ -162,13 +163,13 @@ class Prefix:
                 obstore.delete(self._store, keys)
 
     @contextmanager
-    def _speaking_of(self, key: str) -> Generator[None]:
+    def _speaking_of(self, key: str, writing: bool = False) -> Generator[None]:
         """Everything that can go wrong with a store as an OSError that names the object."""
         place = f"{self.url}/{key}"
         try:
             yield
         except FileNotFoundError as error:
-            raise FileNotFoundError(place) from error
+            raise (StoreError(f"{place}: the store has no such bucket") if writing else FileNotFoundError(place)) from error
         except AlreadyExistsError as error:
             raise FileExistsError(place) from error
         except BaseError as error:

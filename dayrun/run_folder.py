@@ -173,7 +173,7 @@ class RunFolder:
             match info.key.split("/"):
                 case [_, step, "complete.json"]:
                     marked.add(int(step))
-                case [_, step, attempt, _]:
+                case [_, step, attempt, _] if attempt.isdigit():
                     writers[int(step)].add(int(attempt))
                 case _:
                     continue
