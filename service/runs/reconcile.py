@@ -5,10 +5,12 @@ next look finds the same difference and takes the same step.
 """
 
 import asyncio
+import logging
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from obstore.exceptions import BaseError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.objects import Prefix
@@ -23,6 +25,8 @@ from service.runs.decide import Change, Launch, Standing, Step, Stop, Wait, next
 from service.runs.states import OVER, Move, State, after
 from service.runs.tables import OutboxRow, RunRow
 from service.settings import Settings
+
+log = logging.getLogger("dayrun")
 
 
 @dataclass
@@ -41,25 +45,29 @@ class Reconciler:
         self._settings, self._database, self._launcher = settings, database, launcher
         self._pid = os.getpid()
 
-    async def look(self, run_id: str) -> None:
-        """One step for one run; returns at once when another process holds its lease."""
+    async def look(self, run_id: str) -> bool:
+        """One step for one run; False, at once, when another process holds its lease: it may have looked before what we know of."""
         owner = f"{self._pid}:{new_id('look')}"
         async with self._database.write() as session:
             run = await repository.lease(session, run_id, owner, self._settings.lease_seconds)
-        if run is None:
-            return
+            if run is None:
+                return not await repository.is_leased(session, run_id)
         try:
             seen = await asyncio.to_thread(self._observe, run)
             async with self._database.write() as session:
                 run = await repository.leased(session, run_id, owner)
                 if run is None:  # we were slow and somebody else took over
-                    return
+                    return False
                 await take_in(session, run, seen)
+                if run.state == State.QUEUED:
+                    await repository.one_decides_on_room(session)
                 held = await repository.held_machines(session)
                 standing = self._standing(run, room=held < self._settings.runs_at_once)
                 step = next_step(standing, seen.launcher, now())
                 self._write_down(session, run, step, seen.launcher)
+            # should we stall here until another has taken over, the effect is fenced by the attempt: a launcher starts each one once
             await asyncio.to_thread(self._act, run, step)
+            return True
         finally:
             async with self._database.write() as session:
                 await repository.release(session, run_id, owner)
@@ -68,11 +76,16 @@ class Reconciler:
         launched = Observation(Launched.ABSENT)
         if run.attempt and run.state != State.QUEUED:
             launched = self._launcher.observe(run.id, run.attempt)  # before the folder: its last lines come before the end
-        folder = RunFolder(Prefix(self._settings.run_url(run.id)))
-        seen = Seen(launched, [], [], Cursor(dict(run.events_cursor)), Cursor(dict(run.metrics_cursor)))
-        seen.events += folder.new_lines("events", seen.events_cursor)
-        seen.metrics += folder.new_lines("metrics", seen.metrics_cursor)
-        return seen
+        cursors = Cursor(dict(run.events_cursor)), Cursor(dict(run.metrics_cursor))
+        try:
+            folder = RunFolder(Prefix(self._settings.run_url(run.id)))
+            found, measured = folder.new_lines("events", cursors[0]), folder.new_lines("metrics", cursors[1])
+            return Seen(launched, list(found), list(measured), *cursors)
+        except (OSError, BaseError) as error:
+            log.warning("%s: its folder cannot be read: %s", run.id, str(error).splitlines()[0])
+        # a stop can be sent without the folder; nothing is launched, and no end is judged, before it says what has happened
+        known = launched if launched.launched == Launched.RUNNING else Observation(Launched.UNREACHABLE)
+        return Seen(known, [], [], Cursor(dict(run.events_cursor)), Cursor(dict(run.metrics_cursor)))
 
     def _standing(self, run: RunRow, room: bool) -> Standing:
         recipe = Recipe.model_validate(run.recipe)
