@@ -52,7 +52,11 @@ def without_settings() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """Postgres, Valkey and S3, and the credentials of the last in the environment. Not below pytest's folder: Postgres cannot enter it."""
-    with tempfile.TemporaryDirectory(prefix="dayrun-stack-") as folder, pytest.MonkeyPatch.context() as patched, Stack(Path(folder)) as parts:
+    with (
+        tempfile.TemporaryDirectory(prefix="dayrun-stack-") as folder,
+        pytest.MonkeyPatch.context() as patched,
+        Stack(Path(folder)) as parts,
+    ):
         for name, value in parts.s3.environment.items():
             patched.setenv(name, value)
         yield parts
