@@ -12,9 +12,10 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dayrun import __version__
-from service import health, recipes
+from service import health, reachable, recipes
 from service.context import Context
 from service.database import Database
+from service.hints import Hints
 from service.http import problem
 from service.http.problem import Problem
 from service.launchers.local import LocalLauncher
@@ -35,8 +36,11 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         database = Database(settings)
-        app.state.context = Context(settings, database, LocalLauncher(settings), make_celery(settings))
+        hints = Hints(make_celery(settings))
+        probes = reachable.broker(settings), reachable.objects(settings)
+        app.state.context = Context(settings, database, LocalLauncher(settings), hints, *probes)
         yield
+        hints.close()
         await database.close()
 
     app = FastAPI(

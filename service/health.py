@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.context import Context, Ctx
 from service.database import now
 from service.http.problem import problems
-from service.revisions import newest_revision, revision_of
+from service.revisions import known_revisions, newest_revision, revision_of
 from service.runs import repository
 from service.runs.states import State
 from service.usage import repository as ledger
@@ -46,6 +46,8 @@ class Readiness(BaseModel):
     ready: bool
     database: str
     worker: str
+    broker: str = "unknown"
+    objects: str = "unknown"
 
 
 @router.get("/healthz")
@@ -56,7 +58,10 @@ async def healthz() -> Health:
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
 async def readyz(context: Ctx) -> JSONResponse:
-    """Whether a run that is posted now would be stored and looked after."""
+    """Whether a run that is posted now would be stored and looked after.
+
+    Without the broker it is, a sweep later; without the store of run folders it waits in the queue. Both are told and neither is asked for.
+    """
     state = await readiness(context)
     return JSONResponse(state.model_dump(), 200 if state.ready else 503)
 
@@ -67,12 +72,17 @@ async def readiness(context: Context) -> Readiness:
             beat = await repository.last_beat(session, "worker")
         revision = await asyncio.to_thread(revision_of, context.settings)
     except SQLAlchemyError as error:
-        return Readiness(ready=False, database=f"not usable: {type(error).__name__}", worker="unknown")
+        broker, objects = await asyncio.gather(context.broker.says(), context.objects.says())
+        return Readiness(ready=False, database=f"not usable: {type(error).__name__}", worker="unknown", broker=broker, objects=objects)
+    # a revision that we do not know is a newer dayrun's, on its way in: migrations only expand, and we work on beside it
     current = revision == newest_revision()
+    newer = revision is not None and revision not in known_revisions()
     silent = (now() - beat).total_seconds() if beat else None
     worker = "has not begun yet" if silent is None else f"last sweep {silent:.1f} s ago"
     alive = silent is not None and silent < SILENT_TOO_LONG
-    return Readiness(ready=current and alive, database="ok" if current else f"at revision {revision}", worker=worker)
+    database = "ok" if current else f"at revision {revision}" + (", which a newer dayrun made" if newer else "")
+    broker, objects = await asyncio.gather(context.broker.says(), context.objects.says())
+    return Readiness(ready=(current or newer) and alive, database=database, worker=worker, broker=broker, objects=objects)
 
 
 @router.get("/metrics", response_class=Response, responses={**problems(500), 200: {"content": {"text/plain": {}}}})

@@ -25,6 +25,10 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(default=1.0, gt=0, description="Every active run is looked at this often, hints or no hints.")
     lease_seconds: float = Field(default=30.0, gt=0, description="A reconciler that died frees its run after this.")
     stop_seconds: float = Field(default=60.0, gt=0, description="Time for a checkpoint between the stop signal and the kill.")
+    broker_wait_seconds: float = Field(default=2.0, gt=0, description="How long a hint may take to reach the broker before it is dropped.")
+    idempotency_claim_seconds: float = Field(
+        default=60.0, gt=0, description="A request whose process died leaves its Idempotency-Key in flight for this long."
+    )
     idempotency_hours: float = Field(default=24.0, gt=0, description="How long answers to an Idempotency-Key are kept.")
     request_bytes: int = Field(default=9 * 2**20, gt=0, description="Largest request body.")
     database_busy_seconds: float = Field(default=15.0, gt=0, description="How long a statement waits for a lock of the database.")

@@ -7,11 +7,15 @@ next look finds the same difference and takes the same step.
 """
 
 import asyncio
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
+from obstore.exceptions import BaseError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.objects import Prefix
@@ -33,6 +37,8 @@ from service.runs.tables import OutboxRow, RunRow
 from service.settings import Settings
 from service.usage import repository as ledger
 
+log = logging.getLogger("dayrun")
+
 
 @dataclass
 class Seen:
@@ -45,25 +51,47 @@ class Seen:
     metrics_cursor: Cursor
 
 
+class Stepped(StrEnum):
+    BUSY = "busy"  # another process acts on the run
+    HELD = "held"  # it goes on holding its machines, or holds none and has nothing to be done
+    FREED = "freed"  # its machines are free for another
+
+
 class Reconciler:
     def __init__(self, settings: Settings, database: Database, launcher: Launcher) -> None:
         self._settings, self._database, self._launcher = settings, database, launcher
         self._pid = os.getpid()
 
-    async def look(self, run_id: str) -> None:
-        """What a hint asks for: one step for one run, or for the queue where the run is in it."""
+    async def look(self, run_id: str) -> bool:
+        """What a hint asks for: one step for one run, or for the queue where the run is in it.
+
+        False when another process has the run's lease: it may have looked before what the hint tells of.
+        """
         async with self._database.read() as session:
             unplaced = await repository.is_unplaced(session, run_id)
-        if unplaced or await self.step(run_id):
+        stepped = None if unplaced else await self.step(run_id)
+        if unplaced or stepped == Stepped.FREED:
             for one in (await self.place()).begins:
                 await self.step(one)
+        return stepped != Stepped.BUSY
 
-    async def sweep(self) -> None:
-        """Place the queue once, then take one step for every run that holds machines: what makes lost hints harmless."""
+    async def sweep(self, go_on: Callable[[], Awaitable[None]]) -> None:
+        """Place the queue once, then take one step for every run that holds machines: what makes lost hints harmless.
+
+        go_on: called between runs; may raise to break off.
+        """
         picture = await self.place()
         async with self._database.read() as session:
             run_ids = await repository.holding_ids(session)
-        freed = [run_id for run_id in run_ids if await self.step(run_id, picture.budgets)]
+        freed = False
+        for run_id in run_ids:
+            await go_on()
+            try:
+                freed |= await self.step(run_id, picture.budgets) == Stepped.FREED
+            except SQLAlchemyError:
+                raise
+            except Exception:  # one run that cannot be looked at must not keep the others from it
+                log.exception("%s could not be looked at", run_id)
         for run_id in (await self.place()).begins if freed else []:
             await self.step(run_id)
 
@@ -77,29 +105,30 @@ class Reconciler:
             await room.tell(session, picture)
         return picture
 
-    async def step(self, run_id: str, budgets: Mapping[str, list[Cap]] | None = None) -> bool:
-        """One step for one run that holds machines, unless another process has its lease. Returns whether it holds them no longer.
+    async def step(self, run_id: str, budgets: Mapping[str, list[Cap]] | None = None) -> Stepped:
+        """One step for one run that holds machines, unless another process has its lease.
 
         budgets: what each project has left, where that is known.
         """
         owner = f"{self._pid}:{new_id('look')}"
         async with self._database.write() as session:
             run = await repository.lease(session, run_id, owner, self._settings.lease_seconds)
-        if run is None:
-            return False
+            if run is None:
+                return Stepped.BUSY if await repository.is_leased(session, run_id) else Stepped.HELD
         try:
             seen = await asyncio.to_thread(self._observe, run)
             async with self._database.write() as session:
                 run = await repository.leased(session, run_id, owner)
                 if run is None:  # we were slow and somebody else took over
-                    return False
+                    return Stepped.BUSY
                 await take_in(session, run, seen)
                 caps = (budgets or {}).get(run.project_id, [])
                 warn(session, run, [*own_caps(run), *caps])
                 step = next_step(self._standing(run, caps), seen.launcher, now())
                 await self._write_down(session, run, step, seen.launcher)
+            # should we stall here until another has taken over, the effect is fenced by the attempt: a launcher starts each one once
             await asyncio.to_thread(self._act, run, step)
-            return run.state not in HOLDS_MACHINES
+            return Stepped.HELD if run.state in HOLDS_MACHINES else Stepped.FREED
         finally:
             async with self._database.write() as session:
                 await repository.release(session, run_id, owner)
@@ -108,11 +137,16 @@ class Reconciler:
         launched = Observation(Launched.ABSENT)
         if run.attempt:
             launched = self._launcher.observe(run.id, run.attempt)  # before the folder: its last lines come before the end
-        folder = RunFolder(Prefix(self._settings.run_url(run.id)))
-        seen = Seen(launched, [], [], Cursor(dict(run.events_cursor)), Cursor(dict(run.metrics_cursor)))
-        seen.events += folder.new_lines("events", seen.events_cursor)
-        seen.metrics += folder.new_lines("metrics", seen.metrics_cursor)
-        return seen
+        cursors = Cursor(dict(run.events_cursor)), Cursor(dict(run.metrics_cursor))
+        try:
+            folder = RunFolder(Prefix(self._settings.run_url(run.id)))
+            found, measured = folder.new_lines("events", cursors[0]), folder.new_lines("metrics", cursors[1])
+            return Seen(launched, list(found), list(measured), *cursors)
+        except (OSError, BaseError) as error:
+            log.warning("%s: its folder cannot be read: %s", run.id, str(error).splitlines()[0])
+        # a stop can be sent without the folder; nothing is launched, and no end is judged, before it says what has happened
+        known = launched if launched.launched == Launched.RUNNING else Observation(Launched.UNREACHABLE)
+        return Seen(known, [], [], Cursor(dict(run.events_cursor)), Cursor(dict(run.metrics_cursor)))
 
     def _standing(self, run: RunRow, caps: list[Cap] | None = None) -> Standing:
         """caps: of its project."""
@@ -222,7 +256,7 @@ async def take_in(session: AsyncSession, run: RunRow, seen: Seen) -> None:
                 run.outcome = event["data"]
         if event["type"] == "stage_started":
             run.stage = event["data"]["stage"]
-        if event["type"] in ("resumed", "ended"):
+        if event["type"] in ("resumed", "forked", "ended"):
             run.step = event["step"]
     if seen.metrics:
         time = {m["step"]: datetime.fromtimestamp(m["time"], UTC) for m in seen.metrics}

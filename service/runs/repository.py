@@ -49,6 +49,12 @@ async def lease(session: AsyncSession, run_id: str, owner: str, seconds: float) 
     return await get(session, run_id) if done.rowcount else None
 
 
+async def is_leased(session: AsyncSession, run_id: str) -> bool:
+    """Whether somebody acts on the run now."""
+    query = select(RunRow.id).where(RunRow.id == run_id, RunRow.state.in_(HOLDS_MACHINES), RunRow.leased_until >= now())
+    return await session.scalar(query) is not None
+
+
 async def leased(session: AsyncSession, run_id: str, owner: str) -> RunRow | None:
     """The run, to change it, as long as `owner` still holds its lease."""
     run = await get(session, run_id, to_change=True)
@@ -156,11 +162,21 @@ async def metric_names(session: AsyncSession, run_id: str) -> list[str]:
     return list((await session.scalars(select(MetricRow.name).where(MetricRow.run_id == run_id).distinct().order_by(MetricRow.name))).all())
 
 
-async def take_outbox(session: AsyncSession, limit: int = 1000) -> list[str]:
-    """Runs that hints are due for; they count as sent once the transaction commits."""
-    rows = (await session.scalars(select(OutboxRow).order_by(OutboxRow.id).limit(limit))).all()
-    await session.execute(delete(OutboxRow).where(OutboxRow.id.in_([row.id for row in rows])))
-    return list(dict.fromkeys(row.run_id for row in rows))
+async def outbox(session: AsyncSession, run_id: str | None = None, limit: int = 1000) -> dict[str, list[int]]:
+    """Runs that a look is due for (or one of them), the longest due first, with the rows that say so."""
+    query = select(OutboxRow).order_by(OutboxRow.id).limit(limit)
+    if run_id is not None:
+        query = query.where(OutboxRow.run_id == run_id)
+    due: dict[str, list[int]] = {}
+    for row in (await session.scalars(query)).all():
+        due.setdefault(row.run_id, []).append(row.id)
+    return due
+
+
+async def clear_outbox(session: AsyncSession, rows: list[int]) -> None:
+    """These looks were taken. Rows that another worker is clearing are left to it."""
+    mine = select(OutboxRow.id).where(OutboxRow.id.in_(rows)).with_for_update(skip_locked=True)
+    await session.execute(delete(OutboxRow).where(OutboxRow.id.in_(mine)))
 
 
 async def beat(session: AsyncSession, part: str) -> None:
