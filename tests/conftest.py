@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psutil
 import pytest
 
@@ -19,6 +20,10 @@ from dayrun.client import Client, Run
 from dayrun.objects import Prefix
 from dayrun.run_folder import RunFolder
 from service.stack import BUCKET, Stack
+
+# no test may fail by how slow the machine is, nor by luck that nobody can have again
+hypothesis.settings.register_profile("dayrun", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("dayrun")
 
 ROOT = Path(__file__).resolve().parents[1]
 QUEUES = itertools.count(1)
