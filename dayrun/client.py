@@ -19,6 +19,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
+from dayrun.event_chain import Broken, Head, Link, first_break
 from dayrun.run_folder import Cause
 
 State = Literal["queued", "launching", "running", "pausing", "paused", "cancelling", "cancelled", "succeeded", "failed"]
@@ -75,12 +76,27 @@ class Run(BaseModel):
 
 
 class Event(BaseModel):
-    id: int
+    """A link of a run's chain: `dayrun.event_chain` says what its digest is made of."""
+
+    run_id: str
+    sequence: int
     time: datetime
     type: str
     attempt: int
     step: int | None = None
+    actor: str | None = None
+    request_id: str | None = None
     data: dict[str, Any]
+    digest: str
+
+
+class Chain(BaseModel):
+    """Where a run's chain of events begins and ends."""
+
+    length: int
+    digest: str | None = None
+    forgotten: int = 0
+    forgotten_digest: str | None = None
 
 
 class Sample(BaseModel):
@@ -186,6 +202,18 @@ class Client:
     def events(self, run_id: str, after: int = 0) -> Iterator[Event]:
         """Events that were recorded so far, oldest first."""
         yield from self._pages(f"/runs/{quote(run_id)}/events", {"cursor": after}, Event, None)
+
+    def chain(self, run_id: str) -> Chain:
+        """Where the log of a run begins and ends, as its row has it."""
+        return Chain.model_validate(self._get(f"/runs/{quote(run_id)}/events", {"limit": 1}).json()["chain"])
+
+    def verify_events(self, run_id: str, noted: Head | None = None) -> Broken | None:
+        """Read a run's events and prove its chain, up to the head in its row and through `noted`, a head of before; None when it holds."""
+        chain = self.chain(run_id)
+        links = [Link.of(event) for event in self.events(run_id)]
+        head, begin = Head(chain.length, chain.digest), Head(chain.forgotten, chain.forgotten_digest)
+        broken = first_break(run_id, links, head, begin)
+        return broken or (first_break(run_id, links, noted, begin) if noted else None)
 
     def metrics(self, run_id: str, names: list[str] | None = None, points: int | None = None) -> dict[str, list[Point]]:
         """Name → [(step, value, time)]."""

@@ -3,11 +3,13 @@
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
+from service.audit import tables as _audit  # noqa: F401
 from service.database import Base, Json, UtcDateTime
 from service.keys import tables as _keys  # noqa: F401
 from service.projects import tables as _projects  # noqa: F401
 from service.revisions import MIGRATION_LOCK
 from service.runs import tables as _runs  # noqa: F401
+from service.webhooks import tables as _webhooks  # noqa: F401
 
 
 def render_item(kind, item, _context):

@@ -15,9 +15,13 @@ from dayrun import __version__
 from service import health, recipes
 from service.context import Context
 from service.database import Database
+from service.feeds import endpoints as feeds
+from service.feeds.broadcast import Broadcast
 from service.http import problem
 from service.http.problem import Problem
+from service.http.request_id import RequestId
 from service.launchers.local import LocalLauncher
+from service.logs import endpoints as logs
 from service.runs import endpoints
 from service.settings import Settings
 from service.tasks import make_celery
@@ -33,8 +37,10 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         database = Database(settings)
-        app.state.context = Context(settings, database, LocalLauncher(settings), make_celery(settings))
+        broadcast = Broadcast(database)
+        app.state.context = Context(settings, database, LocalLauncher(settings), make_celery(settings), broadcast)
         yield
+        await broadcast.close()
         await database.close()
 
     app = FastAPI(
@@ -47,9 +53,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problem.install(app)
     app.include_router(endpoints.router)
+    app.include_router(feeds.router)
+    app.include_router(logs.router)
     app.include_router(recipes.router)
     app.include_router(health.router)
     app.add_middleware(Guard, largest=settings.request_bytes)
+    app.add_middleware(RequestId)
     app.add_middleware(Measured)
 
     @app.get("/", include_in_schema=False)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from service.database import Database
+from service.feeds.broadcast import Broadcast
 from service.launchers import Launcher
 from service.settings import Settings
 
@@ -17,6 +18,7 @@ class Context:
     database: Database
     launcher: Launcher
     queue: Any  # the Celery app
+    broadcast: Broadcast
     _hints: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
 
     def hint(self, run_id: str) -> None:

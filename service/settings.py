@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30.0, gt=0, description="A reconciler that died frees its run after this.")
     stop_seconds: float = Field(default=60.0, gt=0, description="Time for a checkpoint between the stop signal and the kill.")
     idempotency_hours: float = Field(default=24.0, gt=0, description="How long answers to an Idempotency-Key are kept.")
+    webhook_networks: str = Field(
+        default="", description="Networks, with commas between, that webhooks may reach though they are private, e.g. 10.1.0.0/16."
+    )
     request_bytes: int = Field(default=9 * 2**20, gt=0, description="Largest request body.")
     database_busy_seconds: float = Field(default=15.0, gt=0, description="How long a statement waits for a lock of the database.")
     database_statement_seconds: float = Field(default=60.0, gt=0, description="A statement that takes longer is ended (Postgres).")

@@ -26,3 +26,5 @@ class May:
 ReadRuns = Annotated[Permit, Depends(May(Action.READ_RUNS))]
 CreateRuns = Annotated[Permit, Depends(May(Action.CREATE_RUNS))]
 MoveRuns = Annotated[Permit, Depends(May(Action.MOVE_RUNS))]
+ReadAudit = Annotated[Permit, Depends(May(Action.READ_AUDIT))]
+ManageWebhooks = Annotated[Permit, Depends(May(Action.MANAGE_WEBHOOKS))]

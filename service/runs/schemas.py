@@ -10,7 +10,7 @@ from service.access import DEFAULT_PROJECT
 from service.database import now
 from service.runs.reconcile import used_accelerator_seconds
 from service.runs.states import Move, State, personal_moves
-from service.runs.tables import EventRow, RunRow
+from service.runs.tables import RunRow
 
 Label = Annotated[str, Field(min_length=1, max_length=63)]
 
@@ -100,24 +100,6 @@ class Run(RunSummary):
 class RunPage(BaseModel):
     items: list[RunSummary]
     next: str | None = Field(description="Cursor of the next page; the Link header holds its address.")
-
-
-class Event(BaseModel):
-    id: int
-    time: datetime
-    type: str
-    attempt: int
-    step: int | None
-    data: dict[str, Any]
-
-    @classmethod
-    def of(cls, row: EventRow) -> Self:
-        return cls(**{name: getattr(row, name) for name in cls.model_fields})
-
-
-class EventPage(BaseModel):
-    items: list[Event]
-    next: str | None
 
 
 class Metrics(BaseModel):

@@ -78,9 +78,7 @@ async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Per
         accelerator_seconds=0.0,
         chain_length=0,
     )
-    session.add(run)
-    await session.flush()
-    events.record(session, run, "run_created", by=permit.actor.subject, name=run.name)
+    await events.begin(session, run, "run_created", by=permit.actor.subject, name=run.name, project=run.project_id, labels=run.labels)
     session.add(OutboxRow(run_id=run.id))
     return run
 
