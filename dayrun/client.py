@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from dayrun.event_chain import Broken, Head, Link, first_break
 from dayrun.run_folder import Cause
+from dayrun.webhooks import AuditEntry, Delivery, ProjectEvent, Webhook
 
 State = Literal["queued", "launching", "running", "pausing", "paused", "cancelling", "cancelled", "succeeded", "failed"]
 Move = Literal["pause", "resume", "cancel"]
@@ -240,6 +241,46 @@ class Client:
 
     def recipes(self) -> list[dict[str, Any]]:
         return self._get("/recipes").json()["items"]
+
+    # webhooks and the audit
+    def create_webhook(
+        self, url: str, *, events: list[str] | None = None, labels: dict[str, str] | None = None, project: str = "default"
+    ) -> Webhook:
+        """Send a project's events to `url`. Keep the secret of the answer: it is not shown again. Raises ServiceError."""
+        body = {"url": url, "events": events or ["*"], "labels": labels or {}, "project": project}
+        return Webhook.model_validate(self._post("/webhooks", None, body).json())
+
+    def webhooks(self) -> Iterator[Webhook]:
+        yield from self._pages("/webhooks", {}, Webhook, None)
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        self._send("DELETE", f"/webhooks/{quote(webhook_id)}")
+
+    def enable_webhook(self, webhook_id: str) -> Webhook:
+        return Webhook.model_validate(self._post(f"/webhooks/{quote(webhook_id)}:enable", None, None).json())
+
+    def test_webhook(self, webhook_id: str) -> Delivery:
+        return Delivery.model_validate(self._post(f"/webhooks/{quote(webhook_id)}:test", None, None).json())
+
+    def deliveries(self, webhook_id: str, state: str | None = None, limit: int | None = None) -> Iterator[Delivery]:
+        """What was sent to a webhook and what is due, newest first."""
+        yield from self._pages(f"/webhooks/{quote(webhook_id)}/deliveries", {"state": state} if state else {}, Delivery, limit)
+
+    def replay(self, webhook_id: str, delivery_id: str) -> Delivery:
+        """Send a message again, with the same id."""
+        path = f"/webhooks/{quote(webhook_id)}/deliveries/{quote(delivery_id)}:replay"
+        return Delivery.model_validate(self._post(path, None, None).json())
+
+    def audit(self, limit: int | None = None, **filters: str) -> Iterator[AuditEntry]:
+        """Who did what, newest first. `filters`: project, actor, type, since, until."""
+        yield from self._pages("/audit", filters, AuditEntry, limit)
+
+    def verify_project(self, project: str) -> Broken | None:
+        """Read what was done to a project as such and prove its chain; None when it holds."""
+        path = f"/audit/{quote(project)}/chain"
+        head = self._get(path, {"limit": 1}).json()["chain"]
+        links = [Link.of(event) for event in self._pages(path, {}, ProjectEvent, None)]
+        return first_break(f"project:{project}", links, Head(head["length"], head["digest"]))
 
     # transport
     def _move(self, run_id: str, move: Move) -> Run:

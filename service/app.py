@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dayrun import __version__
 from service import health, recipes
+from service.audit import endpoints as audit
 from service.context import Context
 from service.database import Database
 from service.feeds import endpoints as feeds
@@ -25,6 +26,7 @@ from service.logs import endpoints as logs
 from service.runs import endpoints
 from service.settings import Settings
 from service.tasks import make_celery
+from service.webhooks import endpoints as webhooks
 
 WEB = Path(__file__).parent / "web"
 POLICY = (
@@ -55,6 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(endpoints.router)
     app.include_router(feeds.router)
     app.include_router(logs.router)
+    app.include_router(webhooks.router)
+    app.include_router(audit.router)
     app.include_router(recipes.router)
     app.include_router(health.router)
     app.add_middleware(Guard, largest=settings.request_bytes)

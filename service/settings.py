@@ -28,6 +28,10 @@ class Settings(BaseSettings):
     webhook_networks: str = Field(
         default="", description="Networks, with commas between, that webhooks may reach though they are private, e.g. 10.1.0.0/16."
     )
+    webhook_seconds: float = Field(default=10.0, gt=0, description="How long a webhook's receiver may take to answer.")
+    secret_key: str | None = Field(
+        default=None, repr=False, description="Webhooks' secrets are derived from it; the same for all processes. Default: HOME/secret.key."
+    )
     request_bytes: int = Field(default=9 * 2**20, gt=0, description="Largest request body.")
     database_busy_seconds: float = Field(default=15.0, gt=0, description="How long a statement waits for a lock of the database.")
     database_statement_seconds: float = Field(default=60.0, gt=0, description="A statement that takes longer is ended (Postgres).")

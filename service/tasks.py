@@ -18,6 +18,7 @@ from service.launchers.local import LocalLauncher
 from service.runs import repository
 from service.runs.reconcile import Reconciler
 from service.settings import Settings
+from service.webhooks.courier import Courier
 
 WORKER = "worker"
 
@@ -69,6 +70,7 @@ class Worker:
         threading.Thread(target=self.loop.run_forever, name="tasks", daemon=True).start()
         self.database = Database(settings)
         self.reconciler = Reconciler(settings, self.database, LocalLauncher(settings))
+        self.courier = Courier(settings, self.database)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self.loop).result()
@@ -79,6 +81,7 @@ class Worker:
             await repository.beat(session, WORKER)
             await repository.take_outbox(session)
             run_ids = await repository.active_ids(session)
+        self.courier.nudge()
         for run_id in run_ids:  # one after the other: the first in the queue must find room first
             await self.reconciler.look(run_id)
 
