@@ -25,6 +25,13 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30.0, gt=0, description="A reconciler that died frees its run after this.")
     stop_seconds: float = Field(default=60.0, gt=0, description="Time for a checkpoint between the stop signal and the kill.")
     idempotency_hours: float = Field(default=24.0, gt=0, description="How long answers to an Idempotency-Key are kept.")
+    keep_logs_days: float | None = Field(
+        default=None, gt=0, description="Logs of a run, after its end. Default: for ever, as for the next."
+    )
+    keep_thumbnails_days: float | None = Field(default=None, gt=0, description="Thumbnails of its pictures, which can be made again.")
+    keep_checkpoints_days: float | None = Field(default=None, gt=0, description="Checkpoints of a run but the newest, after its end.")
+    keep_events_days: float | None = Field(default=None, gt=0, description="Events of a run but the last, after its end.")
+    keep_deliveries_days: float | None = Field(default=30.0, gt=0, description="Messages to webhooks that are not due any more.")
     webhook_networks: str = Field(
         default="", description="Networks, with commas between, that webhooks may reach though they are private, e.g. 10.1.0.0/16."
     )

@@ -13,7 +13,7 @@ from celery.beat import EmbeddedService  # pyright: ignore
 from kombu.exceptions import OperationalError
 
 from service import queue
-from service.database import Database
+from service.database import Database, now
 from service.launchers.local import LocalLauncher
 from service.runs import repository
 from service.runs.reconcile import Reconciler
@@ -86,9 +86,11 @@ class Worker:
             await self.reconciler.look(run_id)
 
     async def forget(self) -> None:
-        from service.http.idempotency import forget_old
+        from service import retention
 
-        await forget_old(self.database, settings.idempotency_hours)
+        while await retention.chain_what_is_left(self.database):
+            pass
+        await retention.forget(self.database, settings, now())
 
 
 @cache

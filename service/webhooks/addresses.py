@@ -103,18 +103,16 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         self._allowed = allowed
         self._network: Any = httpcore.AnyIOBackend()
 
-    async def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None, socket_options: Any = None
-    ) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, host: str, port: int, *how: Any, **more: Any) -> httpcore.AsyncNetworkStream:
         failed: Exception = OSError("the name has no address")
         for address in await checked_addresses(host, port, self._allowed):
             try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._network.connect_tcp(address, port, *how, **more)
             except httpcore.ConnectError as error:
                 failed = error
         raise failed
 
-    async def connect_unix_socket(self, path: str, timeout: float | None = None, socket_options: Any = None) -> Any:  # noqa: ASYNC109
+    async def connect_unix_socket(self, path: str, *how: Any, **more: Any) -> httpcore.AsyncNetworkStream:
         raise Forbidden("a webhook goes over TCP")
 
     async def sleep(self, seconds: float) -> None:
