@@ -419,3 +419,10 @@ def one_setting(setting: str) -> dict[str, Any]:
     for step in reversed(steps):
         value = {step: value}
     return value
+
+
+# commands of their own files, which use what is above
+from dayrun import cli_log  # noqa: E402
+
+for command in (cli_log.events, cli_log.audit, cli_log.webhooks):
+    main.add_command(command)

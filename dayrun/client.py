@@ -19,7 +19,9 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
+from dayrun.event_chain import Broken, Head, Link, first_break
 from dayrun.run_folder import Cause
+from dayrun.webhooks import AuditEntry, Delivery, ProjectEvent, Webhook
 
 State = Literal["queued", "launching", "running", "pausing", "paused", "cancelling", "cancelled", "succeeded", "failed"]
 Move = Literal["pause", "resume", "cancel"]
@@ -86,12 +88,27 @@ class Run(BaseModel):
 
 
 class Event(BaseModel):
-    id: int
+    """A link of a run's chain: `dayrun.event_chain` says what its digest is made of."""
+
+    run_id: str
+    sequence: int
     time: datetime
     type: str
     attempt: int
     step: int | None = None
+    actor: str | None = None
+    request_id: str | None = None
     data: dict[str, Any]
+    digest: str
+
+
+class Chain(BaseModel):
+    """Where a run's chain of events begins and ends."""
+
+    length: int
+    digest: str | None = None
+    forgotten: int = 0
+    forgotten_digest: str | None = None
 
 
 class Sample(BaseModel):
@@ -289,6 +306,18 @@ class Client:
         """Events that were recorded so far, oldest first."""
         yield from self._pages(f"/runs/{quote(run_id)}/events", {"cursor": after}, Event, None)
 
+    def chain(self, run_id: str) -> Chain:
+        """Where the log of a run begins and ends, as its row has it."""
+        return Chain.model_validate(self._get(f"/runs/{quote(run_id)}/events", {"limit": 1}).json()["chain"])
+
+    def verify_events(self, run_id: str, noted: Head | None = None) -> Broken | None:
+        """Read a run's events and prove its chain, up to the head in its row and through `noted`, a head of before; None when it holds."""
+        chain = self.chain(run_id)
+        links = [Link.of(event) for event in self.events(run_id)]
+        head, begin = Head(chain.length, chain.digest), Head(chain.forgotten, chain.forgotten_digest)
+        broken = first_break(run_id, links, head, begin)
+        return broken or (first_break(run_id, links, noted, begin) if noted else None)
+
     def metrics(self, run_id: str, names: list[str] | None = None, points: int | None = None) -> dict[str, list[Point]]:
         """Name → [(step, value, time)]."""
         query = {"names": ",".join(names) if names else None, "points": points}
@@ -314,6 +343,46 @@ class Client:
 
     def recipes(self) -> list[dict[str, Any]]:
         return self._get("/recipes").json()["items"]
+
+    # webhooks and the audit
+    def create_webhook(
+        self, url: str, *, events: list[str] | None = None, labels: dict[str, str] | None = None, project: str = "default"
+    ) -> Webhook:
+        """Send a project's events to `url`. Keep the secret of the answer: it is not shown again. Raises ServiceError."""
+        body = {"url": url, "events": events or ["*"], "labels": labels or {}, "project": project}
+        return Webhook.model_validate(self._post("/webhooks", None, body).json())
+
+    def webhooks(self) -> Iterator[Webhook]:
+        yield from self._pages("/webhooks", {}, Webhook, None)
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        self._send("DELETE", f"/webhooks/{quote(webhook_id)}")
+
+    def enable_webhook(self, webhook_id: str) -> Webhook:
+        return Webhook.model_validate(self._post(f"/webhooks/{quote(webhook_id)}:enable", None, None).json())
+
+    def test_webhook(self, webhook_id: str) -> Delivery:
+        return Delivery.model_validate(self._post(f"/webhooks/{quote(webhook_id)}:test", None, None).json())
+
+    def deliveries(self, webhook_id: str, state: str | None = None, limit: int | None = None) -> Iterator[Delivery]:
+        """What was sent to a webhook and what is due, newest first."""
+        yield from self._pages(f"/webhooks/{quote(webhook_id)}/deliveries", {"state": state} if state else {}, Delivery, limit)
+
+    def replay(self, webhook_id: str, delivery_id: str) -> Delivery:
+        """Send a message again, with the same id."""
+        path = f"/webhooks/{quote(webhook_id)}/deliveries/{quote(delivery_id)}:replay"
+        return Delivery.model_validate(self._post(path, None, None).json())
+
+    def audit(self, limit: int | None = None, **filters: str) -> Iterator[AuditEntry]:
+        """Who did what, newest first. `filters`: project, actor, type, since, until."""
+        yield from self._pages("/audit", filters, AuditEntry, limit)
+
+    def verify_project(self, project: str) -> Broken | None:
+        """Read what was done to a project as such and prove its chain; None when it holds."""
+        path = f"/audit/{quote(project)}/chain"
+        head = self._get(path, {"limit": 1}).json()["chain"]
+        links = [Link.of(event) for event in self._pages(path, {}, ProjectEvent, None)]
+        return first_break(f"project:{project}", links, Head(head["length"], head["digest"]))
 
     # transport
     def _move(self, run_id: str, move: Move) -> Run:

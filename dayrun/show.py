@@ -120,7 +120,7 @@ def watch(client: Client, run_id: str, console: Console) -> Run:
             said += f"  {duration(p.eta_seconds)} left" if p.eta_seconds is not None else ""
             bar.update(task, completed=p.fraction, state=run.state, said=said)
             for event in client.events(run_id, last_event):
-                last_event = event.id
+                last_event = event.sequence
                 if event.type not in QUIET:
                     console.print(event_line(event))
             if not console.is_terminal and (time.monotonic() - last_line > 10 or run.over):

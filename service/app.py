@@ -13,17 +13,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dayrun import __version__
 from service import health, reachable, recipes
+from service.audit import endpoints as audit
 from service.context import Context
 from service.database import Database
+from service.feeds import endpoints as feeds
+from service.feeds.broadcast import Broadcast
 from service.hints import Hints
 from service.http import problem
 from service.http.problem import Problem
+from service.http.request_id import RequestId
 from service.launchers.local import LocalLauncher
+from service.logs import endpoints as logs
 from service.plans import endpoints as plans
 from service.runs import amend, endpoints
 from service.settings import Settings
 from service.tasks import make_celery
 from service.usage import endpoints as usage
+from service.webhooks import endpoints as webhooks
 
 WEB = Path(__file__).parent / "web"
 POLICY = (
@@ -36,11 +42,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         database = Database(settings)
-        hints = Hints(make_celery(settings))
+        hints, broadcast = Hints(make_celery(settings)), Broadcast(database)
         probes = reachable.broker(settings), reachable.objects(settings)
-        app.state.context = Context(settings, database, LocalLauncher(settings), hints, *probes)
+        app.state.context = Context(settings, database, LocalLauncher(settings), hints, broadcast, *probes)
         yield
         hints.close()
+        await broadcast.close()
         await database.close()
 
     app = FastAPI(
@@ -56,9 +63,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(plans.router)
     app.include_router(amend.router)
     app.include_router(usage.router)
+    app.include_router(feeds.router)
+    app.include_router(logs.router)
+    app.include_router(webhooks.router)
+    app.include_router(audit.router)
     app.include_router(recipes.router)
     app.include_router(health.router)
     app.add_middleware(Guard, largest=settings.request_bytes)
+    app.add_middleware(RequestId)
     app.add_middleware(Measured)
 
     @app.get("/", include_in_schema=False)

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.database import Database
+from service.feeds.broadcast import Broadcast
 from service.hints import Hints
 from service.launchers import Launcher
 from service.plans.service import History
@@ -19,6 +20,7 @@ class Context:
     database: Database
     launcher: Launcher
     hints: Hints
+    broadcast: Broadcast
     broker: Probe
     objects: Probe
     history: History = field(default_factory=History)

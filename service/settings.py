@@ -30,6 +30,20 @@ class Settings(BaseSettings):
         default=60.0, gt=0, description="A request whose process died leaves its Idempotency-Key in flight for this long."
     )
     idempotency_hours: float = Field(default=24.0, gt=0, description="How long answers to an Idempotency-Key are kept.")
+    keep_logs_days: float | None = Field(
+        default=None, gt=0, description="Logs of a run, after its end. Default: for ever, as for the next."
+    )
+    keep_thumbnails_days: float | None = Field(default=None, gt=0, description="Thumbnails of its pictures, which can be made again.")
+    keep_checkpoints_days: float | None = Field(default=None, gt=0, description="Checkpoints of a run but the newest, after its end.")
+    keep_events_days: float | None = Field(default=None, gt=0, description="Events of a run but the last, after its end.")
+    keep_deliveries_days: float | None = Field(default=30.0, gt=0, description="Messages to webhooks that are not due any more.")
+    webhook_networks: str = Field(
+        default="", description="Networks, with commas between, that webhooks may reach though they are private, e.g. 10.1.0.0/16."
+    )
+    webhook_seconds: float = Field(default=10.0, gt=0, description="How long a webhook's receiver may take to answer.")
+    secret_key: str | None = Field(
+        default=None, repr=False, description="Webhooks' secrets are derived from it; the same for all processes. Default: HOME/secret.key."
+    )
     request_bytes: int = Field(default=9 * 2**20, gt=0, description="Largest request body.")
     database_busy_seconds: float = Field(default=15.0, gt=0, description="How long a statement waits for a lock of the database.")
     database_statement_seconds: float = Field(default=60.0, gt=0, description="A statement that takes longer is ended (Postgres).")

@@ -18,11 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service import queue
 from service.chores import Chore, Turn, keep_doing
-from service.database import Database
+from service.database import Database, now
 from service.launchers.local import LocalLauncher
 from service.runs import repository
 from service.runs.reconcile import Reconciler
 from service.settings import Settings
+from service.webhooks.courier import Courier
 
 WORKER = "worker"
 log = logging.getLogger("dayrun")
@@ -97,6 +98,7 @@ class Worker:
         self.database = Database(settings)
         self.reconciler = Reconciler(settings, self.database, LocalLauncher(settings))
         self._chores: list[asyncio.Task[None]] = []
+        self.courier = Courier(settings, self.database)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self.loop).result()
@@ -147,12 +149,15 @@ class Worker:
                 async with self.database.write() as session:
                     await repository.beat(session, WORKER)
 
+        self.courier.nudge()
         await self.reconciler.sweep(go_on)
 
-    async def forget(self, _turn: Turn) -> None:
-        from service.http.idempotency import forget_old
+    async def forget(self, turn: Turn) -> None:
+        from service import retention
 
-        await forget_old(self.database, settings.idempotency_hours)
+        while await retention.chain_what_is_left(self.database):
+            await turn.renew()
+        await retention.forget(self.database, settings, now())
 
 
 @cache

@@ -6,7 +6,7 @@ does the work. A claim whose process died is taken over after a while, and its l
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
@@ -88,7 +88,7 @@ async def claim_key(database: Database, operation: str, key: str, digest: str, c
         return None
 
 
-async def forget_old(database: Database, hours: float) -> None:
-    """Drop answers older than `hours`."""
+async def forget_old(database: Database, hours: float, at: datetime) -> None:
+    """Drop answers that at `at` are older than `hours`."""
     async with database.write() as session:
-        await session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now() - timedelta(hours=hours)))
+        await session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < at - timedelta(hours=hours)))

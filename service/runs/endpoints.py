@@ -1,15 +1,10 @@
 """Runs over HTTP: in and out, nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import PlainTextResponse, StreamingResponse
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from service import events
 from service.access import Permit
 from service.context import Context, Ctx
 from service.http.idempotency import Answer, IdempotencyKey, once
@@ -20,8 +15,8 @@ from service.plans import service as plans
 from service.plans.endpoints import must_still_hold
 from service.runs import artifacts, repository, service
 from service.runs.reconcile import order_of
-from service.runs.schemas import Checkpoints, Event, EventPage, Metrics, NewRun, Run, RunPage, RunSummary, Sample, SamplePage
-from service.runs.states import OVER, Move, State
+from service.runs.schemas import Checkpoints, Metrics, NewRun, Run, RunPage, RunSummary, Sample, SamplePage
+from service.runs.states import Move, State
 
 router = APIRouter(tags=["runs"])
 
@@ -124,50 +119,6 @@ async def cancel_run(
     return await ask(request, context, permit, run_id, Move.CANCEL, idempotency_key, if_match)
 
 
-@router.get("/runs/{run_id}/events", response_model=EventPage, responses={**problems(404, 422), 200: {"content": {EVENT_STREAM: {}}}})
-async def list_events(
-    request: Request,
-    context: Ctx,
-    permit: ReadRuns,
-    run_id: str,
-    limit: Limit = 200,
-    cursor: Annotated[int, Query(ge=0, description="Events after this id.")] = 0,
-    accept: Annotated[str, Header(description=f"{EVENT_STREAM}: events as they come, until the run is over.")] = "",
-    last_event_id: Annotated[int | None, Header(ge=0, description="Go on after this event.")] = None,
-) -> Response:
-    """What happened to the run, oldest first; as JSON, or live as server-sent events."""
-    async with context.database.read() as session:
-        await service.find(session, run_id, permit)
-        if EVENT_STREAM not in accept:
-            rows = await events.after(session, run_id, cursor, limit + 1)
-            following = str(rows[limit - 1].id) if len(rows) > limit else None
-            page = EventPage(items=[Event.of(row) for row in rows[:limit]], next=following)
-            response = Response(page.model_dump_json(), media_type="application/json")
-            link_next(request, response, following)
-            return response
-    stream = event_stream(context, run_id, cursor if last_event_id is None else last_event_id)
-    return StreamingResponse(stream, media_type=EVENT_STREAM, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
-
-
-async def event_stream(context: Context, run_id: str, last: int) -> AsyncIterator[bytes]:
-    """Events after `last` as they are recorded; ends when the run is over and all were sent."""
-    quiet = 0.0
-    while True:
-        async with context.database.read() as session:
-            run = await repository.get(session, run_id)
-            rows = await events.after(session, run_id, last, 500)
-        for row in rows:
-            last, quiet = row.id, 0.0
-            yield format_sse_event(data_str=Event.of(row).model_dump_json(), event=row.type, id=str(row.id))
-        if not rows and (run is None or run.state in OVER):
-            return
-        if not rows:
-            quiet += LOOK_AGAIN_SECONDS
-            if quiet % KEEPALIVE_SECONDS == 0:
-                yield KEEPALIVE_COMMENT
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
-
-
 @router.get("/runs/{run_id}/metrics", responses=problems(404, 422))
 async def show_metrics(
     context: Ctx,
@@ -239,22 +190,6 @@ async def list_checkpoints(context: Ctx, permit: ReadRuns, run_id: str) -> Check
     async with context.database.read() as session:
         await service.find(session, run_id, permit)
     return Checkpoints(items=await asyncio.to_thread(artifacts.checkpoints, context.settings.run_url(run_id)))
-
-
-@router.get("/runs/{run_id}/logs", response_class=PlainTextResponse, responses=problems(404, 422))
-async def show_log(
-    context: Ctx,
-    permit: ReadRuns,
-    run_id: str,
-    attempt: Annotated[int | None, Query(ge=1, description="Default: the newest.")] = None,
-    rank: Annotated[str | None, Query(max_length=20, description="A number, or `launcher`. Default: 0.")] = None,
-    tail: Annotated[int | None, Query(ge=1, description="Only the last lines.")] = None,
-) -> str:
-    """What one process of an attempt printed."""
-    async with context.database.read() as session:
-        newest = (await service.find(session, run_id, permit)).attempt
-    launcher = partial(context.launcher.logs, run_id)
-    return await asyncio.to_thread(artifacts.log_text, context.settings.run_url(run_id), newest, attempt, rank, tail, launcher)
 
 
 @router.get("/runs/{run_id}/manifest", responses=problems(404))

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from obstore.exceptions import BaseError
 from sqlalchemy.exc import SQLAlchemyError
@@ -174,7 +175,7 @@ class Reconciler:
             case Stop(force):
                 if run.stop_asked_at is None:
                     run.stop_asked_at = now()
-                    events.record(session, run, "stop_sent", signal="SIGTERM")
+                    events.record(session, run, "stop_sent", at=run.stop_asked_at, signal="SIGTERM")
                 elif force:
                     events.record(session, run, "stop_forced", waited_seconds=self._settings.stop_seconds)
             case Launch(attempt):
@@ -227,13 +228,16 @@ def move(
         run.started_at = run.started_at or at
     if wanted == Move.RESUME:
         run.faults, run.ended_at, run.next_attempt_at = 0, None, None
+        run.forgotten = None
     if run.state in OVER:
         run.ended_at = at
     run.waiting = None
     if run.state == State.QUEUED:
         run.queued_at, run.waiting = at, just_queued(run).as_json()
-    said = {"cause": cause, "evidence": evidence or []} if cause else {}
-    events.record(session, run, "state_changed", by=by, **{"from": before, "to": run.state}, move=wanted, **said)
+    said: dict[str, Any] = {"cause": cause, "evidence": evidence or []} if cause else {}
+    if wanted == Move.RETRY and run.next_attempt_at:
+        said["next_attempt_at"] = run.next_attempt_at.isoformat()
+    events.record(session, run, "state_changed", by=by, at=at, **{"from": before, "to": run.state}, move=wanted, **said)
     session.add(OutboxRow(run_id=run.id))
 
 
@@ -247,8 +251,8 @@ def just_queued(run: RunRow) -> Waiting:
 
 async def take_in(session: AsyncSession, run: RunRow, seen: Seen) -> None:
     """Copy what is new in the run folder into rows."""
+    await events.record_from_trainer(session, run, seen.events)
     for event in seen.events:
-        events.record_from_trainer(session, run, event)
         if event["attempt"] == run.attempt:
             run.began_attempt = run.attempt
             # several ranks may tell how they ended; a named cause says more than 'unknown', and the first more than the later

@@ -9,6 +9,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.run_folder import Metric
+from service import events
 from service.database import now, upsert
 from service.runs.placement import Code
 from service.runs.states import HOLDS_MACHINES, State
@@ -20,7 +21,22 @@ ROWS_A_STATEMENT = 500
 
 async def get(session: AsyncSession, run_id: str, *, to_change: bool = False) -> RunRow | None:
     """The run; `to_change` locks its row until the transaction ends (SQLite's writers hold the only write lock anyway)."""
-    return await session.get(RunRow, run_id, populate_existing=True, with_for_update=to_change)
+    run = await session.get(RunRow, run_id, populate_existing=True, with_for_update=to_change)
+    if run is not None and to_change and run.chain_length == 0:  # made by a service that did not chain events yet
+        await events.chain_older(session, run)
+    return run
+
+
+class StandingNow(NamedTuple):
+    state: State
+    attempt: int
+    chain_length: int
+
+
+async def standing(session: AsyncSession, run_id: str) -> StandingNow | None:
+    """The little of a run that its streams look at."""
+    found = (await session.execute(select(RunRow.state, RunRow.attempt, RunRow.chain_length).where(RunRow.id == run_id))).first()
+    return StandingNow(State(found[0]), found[1], found[2]) if found else None
 
 
 async def page(

@@ -11,7 +11,7 @@ from service.database import now
 from service.runs.cost import used_accelerator_seconds
 from service.runs.placement import Code
 from service.runs.states import Move, State, personal_moves
-from service.runs.tables import EventRow, RunRow
+from service.runs.tables import RunRow
 
 Label = Annotated[str, Field(min_length=1, max_length=63)]
 Priority = Annotated[int, Field(ge=-100, le=100, description="Higher ones leave the queue first. Above 0 takes an admin.")]
@@ -116,24 +116,6 @@ class Run(RunSummary):
 class RunPage(BaseModel):
     items: list[RunSummary]
     next: str | None = Field(description="Cursor of the next page; the Link header holds its address.")
-
-
-class Event(BaseModel):
-    id: int
-    time: datetime
-    type: str
-    attempt: int
-    step: int | None
-    data: dict[str, Any]
-
-    @classmethod
-    def of(cls, row: EventRow) -> Self:
-        return cls(**{name: getattr(row, name) for name in cls.model_fields})
-
-
-class EventPage(BaseModel):
-    items: list[Event]
-    next: str | None
 
 
 class Metrics(BaseModel):

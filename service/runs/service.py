@@ -94,9 +94,8 @@ async def create(
         chain_length=0,
     )
     run.queued_at, run.waiting = at, just_queued(run).as_json()
-    session.add(run)
-    await session.flush()
-    events.record(session, run, "run_created", by=permit.actor.subject, name=run.name, reserved_dollars=predicted.dollars)
+    said = {"name": run.name, "project": run.project_id, "labels": run.labels, "priority": run.priority}
+    await events.begin(session, run, "run_created", by=permit.actor.subject, **said, reserved_dollars=predicted.dollars)
     session.add(OutboxRow(run_id=run.id))
     return run
 

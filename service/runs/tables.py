@@ -3,11 +3,14 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.database import Base, Json, UtcDateTime
 from service.runs.states import State
+
+BY_SOMEBODY = "actor IS NOT NULL AND actor <> 'service'"
+"""Events that are somebody's doing: the audit reads them."""
 
 
 class RunRow(Base):
@@ -75,6 +78,11 @@ class RunRow(Base):
     chain_length: Mapped[int] = mapped_column(Integer, server_default="0")
     chain_digest: Mapped[str | None] = mapped_column(String(64))
 
+    # what was forgotten of it: events up to this one, whose digest the rest hangs on; and the kinds of files that were deleted
+    pruned_length: Mapped[int] = mapped_column(Integer, server_default="0")
+    pruned_digest: Mapped[str | None] = mapped_column(String(64))
+    forgotten: Mapped[list[str] | None] = mapped_column(Json)
+
     __table_args__ = (Index("ix_runs_state", "state"), Index("ix_runs_project", "project_id", "id"))
 
 
@@ -93,8 +101,19 @@ class EventRow(Base):
     actor: Mapped[str | None] = mapped_column(String(300))  # who did it; null: the trainer
     sequence: Mapped[int | None] = mapped_column(Integer)  # 1, 2, … within the run
     digest: Mapped[str | None] = mapped_column(String(64))  # of this event and, through the one before, of all before it
+    request_id: Mapped[str | None] = mapped_column(String(64))  # of the request that caused it
+    # Postgres puts the writing transaction's number here, so that readers of all runs can tell what may still come before an event
+    transaction_id: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
-    __table_args__ = (Index("ix_events_run", "run_id", "id"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("ix_events_run", "run_id", "id"),
+        Index("ix_events_chain", "run_id", "sequence", unique=True),
+        Index("ix_events_position", "transaction_id", "id"),
+        Index("ix_events_unchained", "run_id", sqlite_where=text("sequence IS NULL"), postgresql_where=text("sequence IS NULL")),
+        Index("ix_events_actor", "time", "id", sqlite_where=text(BY_SOMEBODY), postgresql_where=text(BY_SOMEBODY)),
+        {"sqlite_autoincrement": True},
+    )
+    __mapper_args__ = {"eager_defaults": False}  # noqa: RUF012  (nobody asks for the transaction's number of a row just written)
 
 
 class OutboxRow(Base):

@@ -32,7 +32,7 @@ function sentence(event) {
 
 // Newest first.
 export function showEvents(list, events) {
-  keyed(list, events.slice(-SHOWN).reverse(), (event) => event.id, (event) =>
+  keyed(list, events.slice(-SHOWN).reverse(), (event) => event.sequence, (event) =>
     el(
       'li',
       { 'data-testid': 'event-row', 'data-type': event.type, 'data-bad': BAD.includes(event.type) || Boolean(event.data.cause) },

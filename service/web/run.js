@@ -72,8 +72,8 @@ export function runView(id, look) {
       loss.update(series.loss ?? [])
       speed.update(series.images_per_second ?? [])
     }
-    if (happened.at(-1)?.id !== seen.event) showCheckpoints((await get(`/runs/${id}/checkpoints`)).items)
-    seen = { state: run.state, attempt: run.attempt, step: run.progress.step, drawn: drawn.length, event: happened.at(-1)?.id }
+    if (happened.at(-1)?.sequence !== seen.event) showCheckpoints((await get(`/runs/${id}/checkpoints`)).items)
+    seen = { state: run.state, attempt: run.attempt, step: run.progress.step, drawn: drawn.length, event: happened.at(-1)?.sequence }
     return isActive(run)
   }
 

@@ -1,10 +1,13 @@
 """The tests of the service run twice: on SQLite and a folder as broker, and on Postgres and Valkey. Only settings differ."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.conftest import Service, cluster
+from tests.service.api import Api, settings_for
 
 RUNS_IN_S3 = False
 """Where run folders of the second kind go; True once the trainer writes to S3."""
@@ -26,6 +29,16 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     yield running
     if running.process.poll() is None:
         assert running.stop() == 0
+
+
+@pytest_asyncio.fixture(scope="module", params=["sqlite", "postgres"])
+async def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    """One API for the tests of a module, on SQLite and on Postgres."""
+    home: Path = tmp_path_factory.mktemp("api")
+    database = request.getfixturevalue("stack").postgres.create_database(home.name) if request.param == "postgres" else None
+    made = Api(settings_for(home, database, webhook_networks="127.0.0.0/8"))
+    yield made
+    await made.close()
 
 
 @pytest.hookimpl(tryfirst=True)

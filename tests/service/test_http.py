@@ -158,7 +158,7 @@ def test_events_stream_goes_on_after_the_last_event_that_was_seen(http: httpx.Cl
         lines = list(response.iter_lines())  # ends by itself: the run is over
     ids = [int(line[4:]) for line in lines if line.startswith("id: ")]
     events = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
-    assert [event["id"] for event in events] == ids
+    assert [event["sequence"] for event in events] == ids
     assert events[0]["type"] == "run_created"
     assert events[-1]["data"]["to"] == "cancelled"
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(ids[0])}

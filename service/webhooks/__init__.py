@@ -1,0 +1,1 @@
+"""Projects are told of their events by signed HTTP requests."""
