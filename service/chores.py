@@ -15,7 +15,7 @@ from sqlalchemy import update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.database import Database, now, upsert
+from service.database import Database, first_line, now, upsert
 from service.runs.tables import HeartbeatRow
 
 TURN_SECONDS = 5.0
@@ -91,7 +91,7 @@ async def keep_doing(database: Database, chore: Chore) -> None:
         except TurnLost:
             said = ""
         except SQLAlchemyError as error:
-            said = f"the database is away ({type(error).__name__})"
+            said = f"the database is away: {first_line(error)}"
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
             if said != trouble:

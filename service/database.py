@@ -115,10 +115,22 @@ def connect_arguments(settings: Settings) -> dict[str, Any]:
     patience = {"connect_timeout": 5, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
     if settings.database_pgbouncer:  # it passes on neither start-up options nor prepared statements in transaction mode
         return {**patience, "prepare_threshold": None}
-    limits = (
-        f"-c statement_timeout={settings.database_statement_seconds * 1000:.0f} -c lock_timeout={settings.database_busy_seconds * 1000:.0f}"
-    )
+    limits = " ".join(f"-c {name}={seconds * 1000:.0f}" for name, seconds in time_outs(settings).items())
     return {**patience, "options": f"{limits} -c timezone=UTC"}
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, without the statement and the links that drivers add."""
+    return (str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__])[0]
+
+
+def time_outs(settings: Settings) -> dict[str, float]:
+    """Postgres' own limits, in seconds. Who stalls in a transaction loses it with the lease: its locks would hold up all the others."""
+    return {
+        "statement_timeout": settings.database_statement_seconds,
+        "lock_timeout": settings.database_busy_seconds,
+        "idle_in_transaction_session_timeout": settings.lease_seconds,
+    }
 
 
 def leave_dead_connections(engine: Engine) -> None:
@@ -141,10 +153,8 @@ def limit_each_transaction(engine: Engine, settings: Settings) -> None:
 
     def begun(connection: Connection) -> None:
         if connection.get_execution_options().get("writes"):
-            connection.exec_driver_sql(
-                f"SET LOCAL statement_timeout={settings.database_statement_seconds * 1000:.0f}; "
-                f"SET LOCAL lock_timeout={settings.database_busy_seconds * 1000:.0f}"
-            )
+            limits = (f"SET LOCAL {name}={seconds * 1000:.0f}" for name, seconds in time_outs(settings).items())
+            connection.exec_driver_sql("; ".join(limits))
 
     event.listen(engine, "begin", begun)
 

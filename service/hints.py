@@ -35,6 +35,9 @@ class Hints:
                 self._due.popitem(last=False)
             self._changed.notify()
 
+    def __len__(self) -> int:
+        return len(self._due)
+
     def close(self) -> None:
         """Send nothing any more."""
         with self._changed:

@@ -3,12 +3,16 @@
 Any number of workers may run. On SIGTERM one frees the run that it looks at, and ends.
 """
 
+import signal
+import sys
+
 from service.parent import die_with_parent
 from service.tasks import app, worker
 
 
 def main() -> None:
     die_with_parent()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))  # until Celery takes it over
     shared = worker()
     shared.run(shared.begin_chores())  # before the broker is asked for: runs are looked after without it
     try:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from starlette.exceptions import HTTPException
 
 from dayrun.recipe_errors import pointer
+from service.database import first_line
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = {"Retry-After": "2"}
@@ -117,11 +118,6 @@ def install(app: FastAPI) -> None:
     for away in (OSError, BaseError):
         app.add_exception_handler(away, store_away)
     app.add_exception_handler(Exception, unforeseen)
-
-
-def first_line(error: Exception) -> str:
-    """What went wrong, without the statement and the links that drivers add."""
-    return (str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__])[0]
 
 
 def detail_of(error: dict[str, Any]) -> ErrorDetail:
