@@ -115,3 +115,17 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     yield running
     if running.process.poll() is None:
         assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One S3 server, for this process and all that it starts."""
+    from tests.stack import S3Server
+
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in server.environment.items():
+            patched.setenv(name, value)
+        server.start()
+        yield server
+        server.stop()
