@@ -17,15 +17,16 @@ class Context:
     database: Database
     launcher: Launcher
     queue: Any  # the Celery app
+    seal_key: bytes | None = None  # of cursors, once it was read
     _hints: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
 
-    def hint(self, run_id: str) -> None:
-        """Tell a worker to look at a run, without waiting for it; lost hints cost a second."""
+    def hint(self, id: str, task: str = "look") -> None:
+        """Tell a worker to look at a run (or, with `task`, at something else), without waiting for it; lost hints cost a second."""
         from service.tasks import send_hint
 
-        task = asyncio.ensure_future(asyncio.to_thread(send_hint, self.queue, run_id))
-        self._hints.add(task)  # the loop itself holds tasks only weakly
-        task.add_done_callback(self._hints.discard)
+        sent = asyncio.ensure_future(asyncio.to_thread(send_hint, self.queue, id, task))
+        self._hints.add(sent)  # the loop itself holds tasks only weakly
+        sent.add_done_callback(self._hints.discard)
 
 
 def context_of(request: Request) -> Context:
