@@ -12,13 +12,18 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dayrun import __version__
-from service import health, recipes
+from service import health
 from service.context import Context
 from service.database import Database
+from service.draws import endpoints as draws
+from service.exports import endpoints as exports
+from service.forks import endpoints as forks
 from service.http import problem
 from service.http.problem import Problem
 from service.launchers.local import LocalLauncher
-from service.runs import endpoints
+from service.recipes import endpoints as recipes
+from service.runs import bulk, endpoints
+from service.samples import endpoints as samples
 from service.settings import Settings
 from service.tasks import make_celery
 
@@ -46,9 +51,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
     )
     problem.install(app)
-    app.include_router(endpoints.router)
-    app.include_router(recipes.router)
-    app.include_router(health.router)
+    for part in (endpoints, bulk, forks, samples, draws, exports, recipes, health):
+        app.include_router(part.router)
     app.add_middleware(Guard, largest=settings.request_bytes)
     app.add_middleware(Measured)
 

@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 
 from service import queue
 from service.database import Database
+from service.jobs.reconcile import JobReconciler
 from service.launchers.local import LocalLauncher
 from service.runs import repository
 from service.runs.reconcile import Reconciler
@@ -51,10 +52,10 @@ def make_celery(settings: Settings) -> Any:
     return app
 
 
-def send_hint(app: Any, run_id: str) -> None:
-    """Ask a worker to look at a run now. A broker that is down costs time only: the sweep comes anyway."""
+def send_hint(app: Any, id: str, task: str = "look") -> None:
+    """Ask a worker to look at a run, or a job, now. A broker that is down costs time only: the sweep comes anyway."""
     with suppress(OperationalError, OSError):
-        app.send_task("look", args=[run_id], ignore_result=True)
+        app.send_task(task, args=[id], ignore_result=True)
 
 
 settings = Settings()
@@ -69,6 +70,7 @@ class Worker:
         threading.Thread(target=self.loop.run_forever, name="tasks", daemon=True).start()
         self.database = Database(settings)
         self.reconciler = Reconciler(settings, self.database, LocalLauncher(settings))
+        self.jobs = JobReconciler(settings, self.database)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self.loop).result()
@@ -81,6 +83,7 @@ class Worker:
             run_ids = await repository.active_ids(session)
         for run_id in run_ids:  # one after the other: the first in the queue must find room first
             await self.reconciler.look(run_id)
+        await self.jobs.sweep()
 
     async def forget(self) -> None:
         from service.http.idempotency import forget_old
@@ -96,6 +99,11 @@ def worker() -> Worker:
 @app.task(name="look")
 def look(run_id: str) -> None:
     worker().run(worker().reconciler.look(run_id))
+
+
+@app.task(name="look_at_job")
+def look_at_job(job_id: str) -> None:
+    worker().run(worker().jobs.look(job_id))
 
 
 @app.task(name="sweep")

@@ -26,3 +26,5 @@ class May:
 ReadRuns = Annotated[Permit, Depends(May(Action.READ_RUNS))]
 CreateRuns = Annotated[Permit, Depends(May(Action.CREATE_RUNS))]
 MoveRuns = Annotated[Permit, Depends(May(Action.MOVE_RUNS))]
+DrawSamples = Annotated[Permit, Depends(May(Action.DRAW_SAMPLES))]
+ExportRuns = Annotated[Permit, Depends(May(Action.EXPORT_RUNS))]

@@ -20,6 +20,11 @@ async def get(session: AsyncSession, run_id: str, *, to_change: bool = False) ->
     return await session.get(RunRow, run_id, populate_existing=True, with_for_update=to_change)
 
 
+async def version_of(session: AsyncSession, run_id: str) -> int | None:
+    """To see whether it has changed, without its recipe."""
+    return await session.scalar(select(RunRow.version).where(RunRow.id == run_id))
+
+
 async def page(
     session: AsyncSession, before: str | None, states: list[State], limit: int, projects: list[str] | None = None
 ) -> list[RunRow]:
