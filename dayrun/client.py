@@ -67,7 +67,7 @@ class Run(BaseModel):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    updated_at: datetime
+    updated_at: datetime | None = None
     progress: Progress
     cost: Cost
     version: int

@@ -27,7 +27,6 @@ SUMMARY = (
     "created_at",
     "started_at",
     "ended_at",
-    "updated_at",
     "version",
     "step",
     "total_steps",
@@ -166,7 +165,7 @@ def narrowed(query: Q, session: AsyncSession, chosen: RunFilter, before: str | N
 def has_label(key: str, value: str, postgres: bool) -> ColumnElement[bool]:
     labels = as_type(RunRow.labels, Text)
     if postgres:
-        return as_type(func.json_extract_path(as_type(labels, JSON), key), Text) == json.dumps(value, ensure_ascii=False)
+        return field_of(labels, [key]).in_(without_nul([json.dumps(value, ensure_ascii=False)]))
     each = func.json_each(labels).table_valued("key", "value")
     return exists().select_from(each).where(column("key") == key, column("value") == value)
 
@@ -175,6 +174,19 @@ def has_value(condition: Condition, postgres: bool) -> ColumnElement[bool]:
     """The field as JSON spells it, compared as text: the same on every database, and `1` is not `"1"`."""
     recipe = as_type(RunRow.recipe, Text)
     if postgres:
-        return as_type(func.json_extract_path(as_type(recipe, JSON), *condition.steps), Text).in_(condition.texts)
+        return field_of(recipe, condition.steps).in_(without_nul(condition.texts))
     path = "$" + "".join(f"[{step}]" if step.isdigit() else f'."{step}"' for step in condition.steps)
     return recipe.op("->")(path).in_(condition.texts)
+
+
+NUL, NO_NUL = "\\u0000", "\\ufffd"
+"""Postgres reads no JSON in which a NUL is escaped, wherever it stands: for it, another character stands there."""
+
+
+def field_of(document: ColumnElement[str], steps: list[str]) -> ColumnElement[str]:
+    """The text of a field, on Postgres."""
+    return as_type(func.json_extract_path(as_type(func.replace(document, NUL, NO_NUL), JSON), *steps), Text)
+
+
+def without_nul(texts: list[str]) -> list[str]:
+    return [text.replace(NUL, NO_NUL) for text in texts]

@@ -67,7 +67,6 @@ class RunSummary(BaseModel):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    updated_at: datetime
     progress: Progress
     cost: Cost
     parent: Parent | None = None
@@ -82,9 +81,10 @@ class RunSummary(BaseModel):
 def summary(run: Any) -> dict[str, Any]:
     hours = used_accelerator_seconds(run, now()) / 3600
     training = run.state == State.RUNNING and run.step_seconds is not None
-    same = ("id", "name", "labels", "state", "cause", "attempt", "created_at", "started_at", "ended_at", "updated_at", "version")
+    same = ("id", "name", "labels", "cause", "attempt", "created_at", "started_at", "ended_at", "version")
     return {
         **{name: getattr(run, name) for name in same},
+        "state": State(run.state),
         "project": run.project_id,
         "progress": Progress.model_construct(
             step=run.step,
@@ -103,6 +103,7 @@ def summary(run: Any) -> dict[str, Any]:
 class Run(RunSummary):
     """The same, with everything that was asked for."""
 
+    updated_at: datetime
     evidence: list[str]
     attempts_allowed: int
     next_attempt_at: datetime | None
@@ -111,7 +112,7 @@ class Run(RunSummary):
 
     @classmethod
     def of(cls, run: RunRow) -> Self:
-        more = {name: getattr(run, name) for name in ("evidence", "attempts_allowed", "next_attempt_at", "recipe")}
+        more = {name: getattr(run, name) for name in ("updated_at", "evidence", "attempts_allowed", "next_attempt_at", "recipe")}
         return cls.model_construct(**summary(run), **more, moves=personal_moves(State(run.state)))
 
 

@@ -42,7 +42,9 @@ def test_who_wants_to_make_it_new_does_not_replace_it():
     assert caught.value.status == 412
 
 
-@pytest.mark.parametrize(("header", "known"), [('"3"', True), ('W/"3"', True), ("*", True), ('"1","3"', True), ('"33"', False), (None, False)])
+@pytest.mark.parametrize(
+    ("header", "known"), [('"3"', True), ('W/"3"', True), ("*", True), ('"1","3"', True), ('"33"', False), (None, False)]
+)
 def test_a_transfer_is_spared_by_weak_tags_too(header: str | None, known: bool):
     assert is_known(header, '"3"') is known
 
