@@ -8,12 +8,24 @@ from typing import Annotated, Literal
 
 from fastapi import Query, Response
 from PIL import Image
+from pydantic import BeforeValidator
 
 from service.http.etags import content_tag, is_known
 
 ROOM_BYTES = 16 * 2**20
 """Thumbnails that a process keeps: some thousands."""
-Width = Annotated[Literal[64, 128, 256] | None, Query(description="A thumbnail (WebP) of at most this width and height; default: the PNG.")]
+
+
+def as_number(given: object) -> object:
+    """A query carries text, and a literal number is none to pydantic."""
+    return int(given) if isinstance(given, str) and given.isdecimal() and len(given) < 6 else given
+
+
+Width = Annotated[
+    Literal[64, 128, 256] | None,
+    BeforeValidator(as_number),
+    Query(description="A thumbnail (WebP) of at most this width and height; default: the PNG."),
+]
 FOREVER = "private, max-age=31536000, immutable"
 """A drawn picture does not change: prompt, seed, step and weights are in its address."""
 
