@@ -2,11 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from dayrun.cli import NOT_OK, RUN, URL, WRONG, chosen, connected, fail, labels_of, main, patch_of, report_end, watched
+
+if TYPE_CHECKING:
+    from dayrun.answers import Job
 
 SETTINGS = click.option("--set", "settings", multiple=True, metavar="/POINTER=JSON", help="Override one field. Repeatable.")
 OVERRIDES = click.option("--overrides", type=click.Path(path_type=Path), help="File with a JSON Merge Patch onto the recipe.")
@@ -154,15 +157,11 @@ def cancel(
         click.echo("no run fits")
 
 
-def refuse_failure(job: Any) -> None:
+def refuse_failure(job: "Job") -> None:
     """End with what kept a draw or an export from being done."""
     if job.state != "done":
-        error = job.error
-        raise fail(
-            f"{job.id} {job.state}" + (f": {error.cause}: {error.because}" if error else ""),
-            *(error.evidence if error else []),
-            code=NOT_OK,
-        )
+        because = f": {job.error.cause}: {job.error.because}" if job.error else ""
+        raise fail(f"{job.id} {job.state}{because}", *(job.error.evidence if job.error else []), code=NOT_OK)
 
 
 def short(value: Any) -> str:
