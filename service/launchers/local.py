@@ -1,4 +1,8 @@
-"""torchrun on this machine: what an attempt's command is, and what its end says. How it is started and found again: `watched.py`."""
+"""torchrun on this machine: what an attempt's command is, and what its end says. How it is started and found again: `watched.py`.
+
+One machine: every worker that launches here must share HOME, since the folder's lock is what makes an attempt one at most. Run folders
+may be anywhere that the trainer can write to; credentials of object stores pass on to it in the environment.
+"""
 
 import os
 import re
@@ -8,8 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from dayrun.objects import Prefix
-from dayrun.run_folder import RunFolder
 from service.launchers import Launched, Observation, Order
 from service.launchers.watched import ROOT, WatchedCommand
 from service.settings import Settings
@@ -39,8 +41,8 @@ class LocalLauncher:
             "DAYRUN_RUN": order.run_id,
             "DAYRUN_ATTEMPT": str(order.attempt),
         }
-        log = f"{order.folder}/{RunFolder.log_key(order.attempt, 'launcher')}"
-        return {"launcher": "local", "command": command, "environment": environment, "log": log}
+        log = self._settings.launch_folder(order.run_id, order.attempt) / "launcher.log"  # here, wherever the run folder is
+        return {"launcher": "local", "command": command, "environment": environment, "log": str(log)}
 
     def observe(self, run_id: str, attempt: int) -> Observation:
         watched = self._watched(run_id, attempt)
@@ -54,12 +56,9 @@ class LocalLauncher:
         self._watched(run_id, attempt).stop(force)
 
     def logs(self, run_id: str, attempt: int) -> str | None:
+        log = self._watched(run_id, attempt).log()
         try:
-            return (
-                RunFolder(Prefix(self._settings.run_url(run_id)))
-                .prefix.get(RunFolder.log_key(attempt, "launcher"))
-                .decode(errors="replace")
-            )
+            return log.read_text(errors="replace") if log else None
         except FileNotFoundError:
             return None
 

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +40,7 @@ class WatchedCommand:
         subprocess.Popen(
             [sys.executable, "-m", "service.launchers.attempt", str(self.folder)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**without_secrets(os.environ), "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -107,6 +108,11 @@ class WatchedCommand:
                 if process.pid != os.getpid() and all(environment.get(name) == value for name, value in self.mark.items()):
                     found.append(process)
         return found
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a trainer may see: it needs no database, no broker and no key, and what it prints is kept."""
+    return {name: value for name, value in environment.items() if name not in ("DAYRUN_DATABASE", "DAYRUN_BROKER", "DAYRUN_KEY")}
 
 
 def kill(processes: list[psutil.Process]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -281,7 +282,8 @@ async def show_log(
     """What one process of an attempt printed."""
     async with context.database.read() as session:
         newest = (await service.find(session, run_id, permit)).attempt
-    return await asyncio.to_thread(artifacts.log_text, context.settings.run_url(run_id), newest, attempt, rank, tail)
+    launcher = partial(context.launcher.logs, run_id)
+    return await asyncio.to_thread(artifacts.log_text, context.settings.run_url(run_id), newest, attempt, rank, tail, launcher)
 
 
 @router.get("/runs/{run_id}/manifest", responses=problems(404))
