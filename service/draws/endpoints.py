@@ -26,18 +26,20 @@ from service.samples.thumbnails import Width, as_image
 router = APIRouter(tags=["draws"])
 
 
+def read_draw(context: Context, job: JobRow) -> Draw:
+    """A draw with the pictures that are there. Reads the folder."""
+    if job.started_at is None:
+        return Draw.of(job, None, [])
+    try:
+        index = RunFolder(Prefix(context.settings.run_url(job.run_id))).draw_index(job.id)
+    except (FileNotFoundError, ValueError):  # nothing was drawn yet
+        return Draw.of(job, None, [])
+    return Draw.of(job, index["checkpoint"], index["images"])
+
+
 def shown(context: Context) -> Shown:
-    """A draw with the pictures that are there."""
-
-    def read(job: JobRow) -> Draw:
-        try:
-            index = RunFolder(Prefix(context.settings.run_url(job.run_id))).draw_index(job.id)
-        except (FileNotFoundError, ValueError):  # nothing was drawn yet
-            return Draw.of(job, None, [])
-        return Draw.of(job, index["checkpoint"], index["images"])
-
     async def show(job: JobRow) -> Draw:
-        return Draw.of(job, None, []) if job.started_at is None else await asyncio.to_thread(read, job)
+        return await asyncio.to_thread(read_draw, context, job)
 
     return show
 
@@ -84,7 +86,8 @@ async def list_draws(
         rows = await repository.page(session, run_id, Kind.DRAW, before, limit + 1)
     following = pages.seal(rows[limit - 1].id) if len(rows) > limit else None
     pages.link(response, following)
-    return DrawPage(items=[Draw.of(row, None, []) for row in rows[:limit]], next=following)
+    items = await asyncio.to_thread(lambda: [read_draw(context, row) for row in rows[:limit]])
+    return DrawPage(items=items, next=following)
 
 
 @router.get("/runs/{run_id}/draws/{draw_id}", response_model=Draw, responses={**problems(404), 304: {"description": "It is as it was."}})

@@ -8,7 +8,7 @@ import hashlib
 import re
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Depends, Header
 
 from service.http.problem import ErrorDetail, Problem
 
@@ -52,6 +52,17 @@ def check_match(header: str | None, tag: str | None, *, needed: bool = False) ->
     there = f"it is at {tag}: look at it again" if tag else "there is nothing yet"
     said = ErrorDetail(pointer="header if-match", value=header[:60], because=there, nearest=[tag] if tag else [])
     raise Problem(412, f"If-Match is {header[:60]}, {there}", kind="changed-since", errors=[said])
+
+
+def must_match(if_match: IfMatch = None) -> str:
+    """For changes that nobody should make unseen, whatever is there. Raises Problem 428."""
+    if if_match is None:
+        detail = "this change takes an If-Match header with the ETag of the version that you have seen (or *)"
+        raise Problem(428, detail, kind="if-match-needed")
+    return if_match
+
+
+MustMatch = Annotated[str, Depends(must_match)]
 
 
 def check_none_match(header: str | None, tag: str | None) -> None:
