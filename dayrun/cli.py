@@ -104,13 +104,7 @@ def run(
     recipe: str, settings: tuple[str, ...], overrides: Path | None, labels: tuple[str, ...], priority: int, detach: bool, url: str | None
 ) -> None:
     """Train RECIPE: the name of a built-in one, or a JSON file."""
-    document, patch = named_recipe(recipe), patch_of(settings, overrides)
-    named: dict[str, str] = {}
-    for label in labels:
-        key, equals, value = label.partition("=")
-        if not (key and equals and value):
-            raise fail(f"--label {label!r}: a label is KEY=VALUE", code=WRONG)
-        named[key] = value
+    document, patch, named = named_recipe(recipe), patch_of(settings, overrides), labels_of(labels)
     with connected(url) as client:
         made = client.create_run(document, overrides=patch or None, labels=named, priority=priority)
         click.echo(f"{made.id}  {client.url}/#/runs/{made.id}")
@@ -157,22 +151,35 @@ def plan(recipe: str, settings: tuple[str, ...], overrides: Path | None, as_json
 
 @main.command("list")
 @click.option("--state", "states", multiple=True, help="Only runs in this state. Repeatable.")
+@click.option("--project", help="Only runs of this project.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only runs with this label. Repeatable.")
+@click.option("--recipe", "fields", multiple=True, metavar="/POINTER=JSON", help="Only runs whose recipe has this value. Repeatable.")
 @click.option("--limit", default=20, show_default=True, help="How many, newest first.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON lines.")
 @URL
-def list_runs(states: tuple[Any, ...], limit: int, as_json: bool, url: str | None) -> None:
+def list_runs(
+    states: tuple[Any, ...],
+    project: str | None,
+    labels: tuple[str, ...],
+    fields: tuple[str, ...],
+    limit: int,
+    as_json: bool,
+    url: str | None,
+) -> None:
     """Runs, newest first."""
     from dayrun.show import run_table
 
     with connected(url) as client:
-        runs = list(client.runs(list(states), limit))
+        wanted = dict(one_field(field) for field in fields)
+        runs = list(client.runs(list(states), limit, project=project, labels=labels_of(labels), recipe=wanted))
     if as_json:
         for one in runs:
             click.echo(one.model_dump_json())
     elif runs:
         console().print(run_table(runs))
     else:
-        click.echo("no runs; start one with `dayrun run demo`")
+        filtered = states or project or labels or fields
+        click.echo("no run fits" if filtered else "no runs; start one with `dayrun run demo`")
 
 
 @main.command()
@@ -219,14 +226,13 @@ def move_command(name: str, help: str) -> None:
     @URL
     def command(run_id: str | None, url: str | None) -> None:  # pyright: ignore[reportUnusedFunction]
         with connected(url) as client:
-            moves: dict[str, Callable[[str], Run]] = {"pause": client.pause, "resume": client.resume, "cancel": client.cancel}
+            moves: dict[str, Callable[[str], Run]] = {"pause": client.pause, "resume": client.resume}
             moved = moves[name](chosen(client, run_id))
             click.echo(f"{moved.id}  {moved.state}")
 
 
 move_command("pause", "Write a checkpoint and stop; `resume` goes on from there.")
 move_command("resume", "Go on with a paused or failed run from its newest good checkpoint.")
-move_command("cancel", "Stop a run for good. What it made stays readable.")
 
 
 @main.command(context_settings={"ignore_unknown_options": True})  # -5 is a priority, no option
@@ -277,8 +283,9 @@ def usage(project: str, runs: int, as_json: bool, url: str | None) -> None:
 @RUN
 @click.option("--out", type=click.Path(path_type=Path), help="File to write. Default: <run>.png here.")
 @click.option("--set", "name", help="Which sample set. Default: the first.")
+@click.option("--width", type=click.IntRange(32, 256), default=112, show_default=True, help="Of each picture on the sheet.")
 @URL
-def samples(run_id: str | None, out: Path | None, name: str | None, url: str | None) -> None:
+def samples(run_id: str | None, out: Path | None, name: str | None, width: int, url: str | None) -> None:
     """Download what the model drew so far as one contact sheet: prompts from top to bottom, steps from left to right."""
     from dayrun.sheet import Row, progress_sheet, read
 
@@ -291,7 +298,9 @@ def samples(run_id: str | None, out: Path | None, name: str | None, url: str | N
         rows: dict[str, Row] = {}
         for one in found[:2000]:
             rows.setdefault(one.prompt, Row(one.prompt)).pictures[str(one.step)] = read(client.picture(one))
-        page = progress_sheet(f"{run.name} · {run.id}", list(rows.values())[:200], [str(s) for s in sorted({one.step for one in found})])
+        page = progress_sheet(
+            f"{run.name} · {run.id}", list(rows.values())[:200], [str(s) for s in sorted({one.step for one in found})], width
+        )
     target = out or Path(f"{run.id}.png")
     try:
         page.save(target, "PNG")
@@ -404,6 +413,27 @@ def read_json(path: Path, flag: str) -> Any:
         raise fail(f"{flag} {path}: not JSON: {error}", code=WRONG) from None
 
 
+def labels_of(given: tuple[str, ...]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for label in given:
+        key, equals, value = label.partition("=")
+        if not (key and equals and value):
+            raise fail(f"--label {label!r}: a label is KEY=VALUE", code=WRONG)
+        named[key] = value
+    return named
+
+
+def one_field(field: str) -> tuple[str, Any]:
+    """`/optimizer/kind=muon` as pointer and value. A value that is not JSON is taken as a string."""
+    at, equals, text = field.partition("=")
+    if not at.startswith("/") or not equals:
+        raise fail(f"--recipe {field!r}: write /pointer=value, e.g. /optimizer/kind=muon", code=WRONG)
+    try:
+        return at, json.loads(text)
+    except ValueError:
+        return at, text
+
+
 def one_setting(setting: str) -> dict[str, Any]:
     """`/model/depth=4` as a merge patch. A value that is not JSON is taken as a string."""
     at, equals, text = setting.partition("=")
@@ -421,8 +451,8 @@ def one_setting(setting: str) -> dict[str, Any]:
     return value
 
 
-# commands of their own files, which use what is above
-from dayrun import cli_log  # noqa: E402
+# the commands of other files, which use what is above and load what they need when they run, too
+from dayrun import cli_log  # noqa: E402  # pyright: ignore
 
 for command in (cli_log.events, cli_log.audit, cli_log.webhooks):
     main.add_command(command)

@@ -5,6 +5,7 @@ run = client.create_run("demo", overrides={"seed": 7})
 for run in client.follow(run.id): print(run.progress.step)
 """
 
+import hashlib
 import json
 import os
 import time
@@ -19,15 +20,19 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
+from dayrun.answers import Cancelled, Difference, Draw, DrawnPicture, Export, ExportedFile, Job, Parent, StoredRecipe
 from dayrun.event_chain import Broken, Head, Link, first_break
-from dayrun.run_folder import Cause
+from dayrun.run_folder import Cause, Weights
 from dayrun.webhooks import AuditEntry, Delivery, ProjectEvent, Webhook
 
 State = Literal["queued", "launching", "running", "pausing", "paused", "cancelling", "cancelled", "succeeded", "failed"]
 Move = Literal["pause", "resume", "cancel"]
 OVER: tuple[State, ...] = ("cancelled", "succeeded", "failed")
 DEFAULT_URL = "http://127.0.0.1:8765"
+HOLD_SECONDS = 20
+"""How long an answer may be held back for news: less than the time-out of a request."""
 T = TypeVar("T", bound=BaseModel)
+J = TypeVar("J", bound=Job)
 Point = tuple[int, float, datetime]
 """Step, value, time."""
 
@@ -57,7 +62,8 @@ class Waiting(BaseModel):
 
 
 class Run(BaseModel):
-    """A run as the service tells of it; `recipe` and `moves` are there when one run was asked for."""
+    """A run as the service tells of it; `recipe`, `moves` and `evidence` are there when one run was asked for, `diff` when it was
+    just forked."""
 
     id: str
     project: str = "default"
@@ -65,21 +71,23 @@ class Run(BaseModel):
     labels: dict[str, str]
     state: State
     cause: Cause | None = None
-    evidence: list[str]
+    evidence: list[str] = []
     attempt: int
-    attempts_allowed: int
+    attempts_allowed: int | None = None
     next_attempt_at: datetime | None = None
     priority: int = 0
     waiting: Waiting | None = None
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    updated_at: datetime
+    updated_at: datetime | None = None
     progress: Progress
     cost: Cost
     version: int
+    parent: Parent | None = None
     recipe: dict[str, Any] | None = None
     moves: list[Move] | None = None
+    diff: list[Difference] | None = None
 
     @property
     def over(self) -> bool:
@@ -259,9 +267,22 @@ class Client:
     def run(self, run_id: str) -> Run:
         return Run.model_validate(self._get(f"/runs/{quote(run_id)}").json())
 
-    def runs(self, states: list[State] | None = None, limit: int | None = None) -> Iterator[Run]:
-        """Runs, newest first; pages are fetched as they are needed."""
-        yield from self._pages("/runs", {"state": states or []}, Run, limit)
+    def runs(
+        self,
+        states: list[State] | None = None,
+        limit: int | None = None,
+        *,
+        project: str | None = None,
+        labels: dict[str, str] | None = None,
+        recipe: dict[str, Any] | None = None,
+        name: str | None = None,
+        parent: str | None = None,
+    ) -> Iterator[Run]:
+        """Runs, newest first; pages are fetched as they are needed. `recipe`: JSON pointer → value that it must have."""
+        query: dict[str, Any] = {"state": states or [], "label": [f"{key}={value}" for key, value in (labels or {}).items()]}
+        query["recipe"] = [f"{at}={json.dumps(value, ensure_ascii=False)}" for at, value in (recipe or {}).items()]
+        query |= {key: value for key, value in (("project", project), ("name", name), ("parent", parent)) if value is not None}
+        yield from self._pages("/runs", query, Run, limit)
 
     def pause(self, run_id: str) -> Run:
         return self._move(run_id, "pause")
@@ -282,6 +303,37 @@ class Client:
 
     def usage(self, project: str = "default", runs: int = 20) -> ProjectUsage:
         return ProjectUsage.model_validate(self._get(f"/projects/{quote(project)}/usage", {"limit": runs}).json())
+
+    def cancel_runs(
+        self, states: list[State] | None = None, labels: dict[str, str] | None = None, project: str | None = None
+    ) -> Iterator[Cancelled]:
+        """Cancel every run that fits all that is given, a bounded number a request; what became of each."""
+        more = True
+        while more:
+            answer = self._post("/runs:cancel", None, {"state": states or [], "labels": labels or {}, "project": project}).json()
+            items = [Cancelled.model_validate(item) for item in answer["items"]]
+            yield from items
+            more = answer["more"] and any(item.cancelled for item in items)
+
+    def fork(
+        self,
+        run_id: str,
+        step: int | None = None,
+        *,
+        overrides: dict[str, Any] | None = None,
+        weights: Weights = "all",
+        labels: dict[str, str] | None = None,
+        project: str | None = None,
+    ) -> Run:
+        """A new run from a checkpoint of this one (None: the newest); `diff` says what its recipe changes. Raises ServiceError."""
+        body = {"step": step, "overrides": overrides, "weights": weights, "labels": labels, "project": project}
+        return Run.model_validate(self._post(f"/runs/{quote(run_id)}:fork", None, body).json())
+
+    def recipe_diff(self, run_id: str, against: str | None = None) -> list[Difference]:
+        """What the run's recipe changes in another run's; default: its parent's."""
+        query = {"against": against} if against else None
+        found = self._get(f"/runs/{quote(run_id)}/recipe:diff", query).json()
+        return [Difference.model_validate(item) for item in found["items"]]
 
     def follow(self, run_id: str, every_seconds: float = 0.5) -> Iterator[Run]:
         """The run again and again, until it is over or paused; a service that is away for a moment is waited for, for a minute."""
@@ -327,9 +379,73 @@ class Client:
     def samples(self, run_id: str, sets: list[str] | None = None, steps: list[int] | None = None) -> Iterator[Sample]:
         yield from self._pages(f"/runs/{quote(run_id)}/samples", {"set": sets or [], "step": steps or []}, Sample, None)
 
-    def picture(self, sample: Sample) -> bytes:
-        """The PNG of a sample."""
-        return self._get(sample.url).content
+    def picture(self, sample: Sample | DrawnPicture, width: Literal[64, 128, 256] | None = None) -> bytes:
+        """The PNG of a sample, or a thumbnail of it (WebP)."""
+        return self._get(sample.url, {"width": width} if width else None).content
+
+    def sheet(self, run_id: str, name: str | None = None, steps: list[int] | None = None, width: int = 112) -> bytes:
+        """A contact sheet (PNG) of what the run drew of one set."""
+        query = {"set": name, "steps": ",".join(map(str, steps)) if steps else None, "width": width}
+        return self._get(f"/runs/{quote(run_id)}/samples:sheet", {k: v for k, v in query.items() if v is not None}).content
+
+    # work on checkpoints
+    def draw(
+        self,
+        run_id: str,
+        prompts: list[str],
+        *,
+        step: int | None = None,
+        seed: int = 0,
+        guidance: float | None = None,
+        steps: int | None = None,
+        ema: bool | None = None,
+    ) -> Draw:
+        """Ask for pictures of prompts from a checkpoint (None: the newest); `finished` waits for them."""
+        body = {"prompts": prompts, "step": step, "seed": seed, "guidance": guidance, "steps": steps, "ema": ema}
+        return Draw.model_validate(self._post(f"/runs/{quote(run_id)}/samples", None, body).json())
+
+    def draw_of(self, run_id: str, draw_id: str) -> Draw:
+        return Draw.model_validate(self._get(f"/runs/{quote(run_id)}/draws/{quote(draw_id)}").json())
+
+    def export(self, run_id: str, step: int | None = None) -> Export:
+        """Ask for a diffusers folder made of a checkpoint (None: the newest); `finished` waits for it."""
+        return Export.model_validate(self._post(f"/runs/{quote(run_id)}/exports", None, {"step": step}).json())
+
+    def exports(self, run_id: str) -> Iterator[Export]:
+        yield from self._pages(f"/runs/{quote(run_id)}/exports", {}, Export, None)
+
+    def finished(self, job: J) -> J:
+        """The draw or export once it is over; the service says so itself, in answers that are held back until there is news."""
+        path = f"/runs/{quote(job.run)}/{'draws' if isinstance(job, Draw) else 'exports'}/{quote(job.id)}"
+        tag = ""
+        while not job.over:
+            answer = self._get(path, headers={"Prefer": f"wait={HOLD_SECONDS}", "If-None-Match": tag} if tag else None)
+            tag = answer.headers["ETag"]
+            job = type(job).model_validate(answer.json()) if answer.status_code == 200 else job
+        return job
+
+    def download(self, file: ExportedFile, target: Path) -> None:
+        """Write a file of an export to `target`. Raises ServiceError, and OSError when it cannot be written or came in part."""
+        digest = hashlib.sha256()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.part")
+        with self._http.stream("GET", file.url) as answer, draft.open("wb") as out:
+            if not answer.is_success:
+                answer.read()
+                raise refusal(self.url, answer)
+            for piece in answer.iter_bytes():
+                out.write(piece)
+                digest.update(piece)
+        if digest.hexdigest() != file.sha256:
+            raise OSError(f"{file.path} did not arrive as it is: try again")
+        draft.replace(target)
+
+    # recipes
+    def put_recipe(self, name: str, recipe: dict[str, Any], *, project: str = "default", version: int | None = None) -> StoredRecipe:
+        """Keep a recipe under a name; `version` is the one that is replaced, None where the name is new. Raises ServiceError."""
+        headers = {"If-None-Match": "*"} if version is None else {"If-Match": f'"{version}"'}
+        answer = self._send("PUT", f"/recipes/{quote(name)}", params={"project": project}, json=recipe, headers=headers)
+        return StoredRecipe.model_validate(answer.json())
 
     def checkpoints(self, run_id: str) -> list[Checkpoint]:
         return [Checkpoint.model_validate(item) for item in self._get(f"/runs/{quote(run_id)}/checkpoints").json()["items"]]
@@ -399,8 +515,8 @@ class Client:
             left = None if left is None else left - len(page["items"])
             query = {**query, "cursor": page["next"]}
 
-    def _get(self, path: str, query: dict[str, Any] | None = None) -> httpx.Response:
-        return self._send("GET", path, params=query)
+    def _get(self, path: str, query: dict[str, Any] | None = None, headers: dict[str, str] | None = None) -> httpx.Response:
+        return self._send("GET", path, params=query, headers=headers)
 
     def _post(self, path: str, key: str | None, body: Any) -> httpx.Response:
         """Sent again when the connection breaks: the key makes that safe."""
@@ -420,13 +536,18 @@ class Client:
         except httpx.TransportError as error:
             said = f"no service answers at {self.url} ({error}): start one with `dayrun serve`, or set --url or DAYRUN_URL"
             raise Unreachable(said) from error
-        if response.is_success:
+        if response.is_success or response.status_code == 304:
             return response
-        try:
-            problem = response.json()
-            raise ServiceError(response.status_code, problem["detail"], problem.get("errors"))
-        except (ValueError, KeyError, TypeError):
-            raise ServiceError(response.status_code, f"{self.url} answered {response.status_code}: {response.text[:200]}") from None
+        raise refusal(self.url, response)
+
+
+def refusal(url: str, response: httpx.Response) -> ServiceError:
+    """What the service said when it refused."""
+    try:
+        problem = response.json()
+        return ServiceError(response.status_code, problem["detail"], problem.get("errors"))
+    except (ValueError, KeyError, TypeError):
+        return ServiceError(response.status_code, f"{url} answered {response.status_code}: {response.text[:200]}")
 
 
 def default_url() -> str:

@@ -3,11 +3,14 @@
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
+from service import seals as _seals  # noqa: F401
 from service.audit import tables as _audit  # noqa: F401
 from service.database import Base, Json, UtcDateTime
+from service.jobs import tables as _jobs  # noqa: F401
 from service.keys import tables as _keys  # noqa: F401
 from service.plans import tables as _plans  # noqa: F401
 from service.projects import tables as _projects  # noqa: F401
+from service.recipes import tables as _recipes  # noqa: F401
 from service.revisions import MIGRATION_LOCK
 from service.runs import tables as _runs  # noqa: F401
 from service.usage import tables as _usage  # noqa: F401

@@ -12,12 +12,15 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dayrun import __version__
-from service import health, reachable, recipes
+from service import health, reachable
 from service.audit import endpoints as audit
 from service.context import Context
 from service.database import Database
+from service.draws import endpoints as draws
+from service.exports import endpoints as exports
 from service.feeds import endpoints as feeds
 from service.feeds.broadcast import Broadcast
+from service.forks import endpoints as forks
 from service.hints import Hints
 from service.http import problem
 from service.http.problem import Problem
@@ -25,7 +28,9 @@ from service.http.request_id import RequestId
 from service.launchers.local import LocalLauncher
 from service.logs import endpoints as logs
 from service.plans import endpoints as plans
-from service.runs import amend, endpoints
+from service.recipes import endpoints as recipes
+from service.runs import amend, bulk, endpoints
+from service.samples import endpoints as samples
 from service.settings import Settings
 from service.tasks import make_celery
 from service.usage import endpoints as usage
@@ -59,16 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
     )
     problem.install(app)
-    app.include_router(endpoints.router)
-    app.include_router(plans.router)
-    app.include_router(amend.router)
-    app.include_router(usage.router)
-    app.include_router(feeds.router)
-    app.include_router(logs.router)
-    app.include_router(webhooks.router)
-    app.include_router(audit.router)
-    app.include_router(recipes.router)
-    app.include_router(health.router)
+    for part in (endpoints, plans, bulk, amend, forks, samples, draws, exports, logs, feeds, usage, webhooks, audit, recipes, health):
+        app.include_router(part.router)
     app.add_middleware(Guard, largest=settings.request_bytes)
     app.add_middleware(RequestId)
     app.add_middleware(Measured)

@@ -24,10 +24,11 @@ class Context:
     broker: Probe
     objects: Probe
     history: History = field(default_factory=History)
+    seal_key: bytes | None = None  # of cursors, once it was read
 
-    def hint(self, run_id: str) -> None:
-        """Tell a worker to look at a run, without waiting for it; lost hints cost a second."""
-        self.hints.put(run_id)
+    def hint(self, id: str) -> None:
+        """Tell a worker to look at a run or a job, without waiting for it; lost hints cost a second."""
+        self.hints.put(id)
 
 
 def context_of(request: Request) -> Context:

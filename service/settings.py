@@ -22,6 +22,9 @@ class Settings(BaseSettings):
     database: str | None = Field(default=None, description="postgresql://USER:PASSWORD@HOST/NAME; default: SQLite in HOME.")
     broker: str | None = Field(default=None, description="Celery's broker, redis://HOST:PORT/0 (Valkey too); default: a folder in HOME.")
     runs: str | None = Field(default=None, description="Where run folders go: a folder or s3://BUCKET/PREFIX; default: HOME/runs.")
+    jobs_at_once: int = Field(default=1, ge=1, description="Draws and exports that a machine works on together, beside training.")
+    jobs_waiting: int = Field(default=32, ge=0, description="Draws and exports that may wait; more get a 429.")
+    job_seconds: float = Field(default=1800.0, gt=0, description="A draw or an export that takes longer is ended.")
     sweep_seconds: float = Field(default=1.0, gt=0, description="Every active run is looked at this often, hints or no hints.")
     lease_seconds: float = Field(default=30.0, gt=0, description="A reconciler that died frees its run after this.")
     stop_seconds: float = Field(default=60.0, gt=0, description="Time for a checkpoint between the stop signal and the kill.")
@@ -85,6 +88,10 @@ class Settings(BaseSettings):
     def launch_folder(self, run_id: str, attempt: int) -> Path:
         """Where the local launcher keeps its claim on one attempt."""
         return self.root / "launches" / f"{run_id}-{attempt:04d}"
+
+    def job_folder(self, job_id: str) -> Path:
+        """Where a job's program is watched, and what it printed."""
+        return self.root / "jobs" / job_id
 
     def for_children(self) -> dict[str, str]:
         """Environment in which another process finds these same settings."""

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service import queue
 from service.chores import Chore, Turn, keep_doing
 from service.database import Database, now
+from service.jobs.reconcile import JobReconciler
 from service.launchers.local import LocalLauncher
 from service.runs import repository
 from service.runs.reconcile import Reconciler
@@ -99,6 +100,7 @@ class Worker:
         self.reconciler = Reconciler(settings, self.database, LocalLauncher(settings))
         self._chores: list[asyncio.Task[None]] = []
         self.courier = Courier(settings, self.database)
+        self.jobs = JobReconciler(settings, self.database)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self.loop).result()
@@ -118,11 +120,16 @@ class Worker:
         return [
             Chore("sweep", settings.sweep_seconds, self.sweep),
             Chore("outbox", settings.sweep_seconds, self.drain),
+            Chore("jobs", settings.sweep_seconds, self.sweep_jobs),
             Chore("forget", 3600.0, self.forget),
         ]
 
-    async def look(self, run_id: str) -> None:
-        """What a hint asks for. The rows of the outbox that it answers go once the run was looked at, not before."""
+    async def look(self, id: str) -> None:
+        """What a hint asks for: a look at a run or at a job."""
+        await (self.look_at_run(id) if id.startswith("run_") else self.jobs.look(id))
+
+    async def look_at_run(self, run_id: str) -> None:
+        """The rows of the outbox that a hint answers go once the run was looked at, not before."""
         async with self.database.read() as session:
             due = (await repository.outbox(session, run_id)).get(run_id, [])
         if await self.reconciler.look(run_id) and due:
@@ -152,6 +159,10 @@ class Worker:
         self.courier.nudge()
         await self.reconciler.sweep(go_on)
 
+    async def sweep_jobs(self, _turn: Turn) -> None:
+        """Look at every draw and export that is not over."""
+        await self.jobs.sweep()
+
     async def forget(self, turn: Turn) -> None:
         from service import retention
 
@@ -166,8 +177,8 @@ def worker() -> Worker:
 
 
 @app.task(name="look")
-def look(run_id: str) -> None:
+def look(id: str) -> None:
     try:
-        worker().run(worker().look(run_id))
+        worker().run(worker().look(id))
     except SQLAlchemyError as error:
-        log.warning("a hint for %s is dropped, the database is away: %s", run_id, type(error).__name__)
+        log.warning("a hint for %s is dropped, the database is away: %s", id, type(error).__name__)

@@ -1,28 +1,21 @@
-"""torchrun on this machine. An attempt is a folder: order, lock, started.json, exit.json (`attempt.py` watches the processes).
+"""torchrun on this machine: what an attempt's command is, and what its end says. How it is started and found again: `watched.py`.
 
 One machine: every worker that launches here must share HOME, since the folder's lock is what makes an attempt one at most. Run folders
 may be anywhere that the trainer can write to; credentials of object stores pass on to it in the environment.
 """
 
-import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from contextlib import suppress
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import psutil
-
 from service.launchers import Launched, Observation, Order
-from service.launchers.attempt import put, take_lock
+from service.launchers.watched import ROOT, WatchedCommand
 from service.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
-"""Where the packages `service` and `trainer` lie."""
 DEATHS = re.compile(r"exitcode\s*:\s*(-?\d+)\s*\(pid: (\d+)\)|rank\s*:\s*(\d+) \(local_rank")
 
 
@@ -31,21 +24,9 @@ class LocalLauncher:
         self._settings = settings
 
     def launch(self, order: Order) -> None:
-        folder = self._settings.launch_folder(order.run_id, order.attempt)
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "exit.json").exists():
-            return
-        put(folder / "order.json", self.manifest(order))
-        # in a session of its own: neither a Ctrl-C on the service nor its end may reach the training
-        subprocess.Popen(
-            [sys.executable, "-m", "service.launchers.attempt", str(folder)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        manifest = self.manifest(order)
+        watched = self._watched(order.run_id, order.attempt)
+        watched.start(manifest["command"], manifest["environment"], manifest["log"], {"launcher": manifest["launcher"]})
 
     def manifest(self, order: Order) -> dict[str, Any]:
         threads = order.threads_per_process or max(1, (os.cpu_count() or 1) // order.processes)
@@ -64,74 +45,26 @@ class LocalLauncher:
         return {"launcher": "local", "command": command, "environment": environment, "log": str(log)}
 
     def observe(self, run_id: str, attempt: int) -> Observation:
-        folder = self._settings.launch_folder(run_id, attempt)
-        if not folder.is_dir():
-            return Observation(Launched.ABSENT)
-        if (ended := self._ended(folder)) is not None:
-            return ended
-        lock = take_lock(folder)
-        if lock is None:
-            return Observation(Launched.RUNNING)
-        with lock:
-            if (ended := self._ended(folder)) is not None:  # it ended while we looked
-                return ended
-            survivors = processes_of(run_id, attempt)
-            if not (folder / "started.json").exists() and not survivors:
-                return Observation(Launched.ABSENT)  # ordered, and whoever ordered it died before it began
-            # nobody would see how the survivors end, and they would train beside the next attempt
-            for process in survivors:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(survivors, timeout=10)
-            now = datetime.now(UTC).timestamp()
-            put(folder / "exit.json", {"code": None, "time": now, "because": "the launcher's own process was killed"})
-        return self._ended(folder) or Observation(Launched.UNREACHABLE)
+        watched = self._watched(run_id, attempt)
+        seen = watched.observe()
+        if seen.launched == Launched.ENDED and (log := watched.log()) is not None:
+            with suppress(OSError):
+                return replace(seen, evidence=[*seen.evidence, *deaths(log.read_text(errors="replace"))])
+        return seen
 
     def stop(self, run_id: str, attempt: int, force: bool) -> None:
-        folder = self._settings.launch_folder(run_id, attempt)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = take_lock(folder)
-        if lock is not None:  # not running: see to it that it never will
-            with lock:
-                if not (folder / "started.json").exists() and not (folder / "exit.json").exists():
-                    now = datetime.now(UTC).timestamp()
-                    put(folder / "exit.json", {"code": None, "time": now, "because": "stopped before it began"})
-            return
-        if force:
-            for process in processes_of(run_id, attempt):
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            return
-        with suppress(FileNotFoundError, ProcessLookupError):  # still starting: the next look finds its pid
-            os.kill(json.loads((folder / "started.json").read_text())["pid"], signal.SIGTERM)
+        self._watched(run_id, attempt).stop(force)
 
     def logs(self, run_id: str, attempt: int) -> str | None:
+        log = self._watched(run_id, attempt).log()
         try:
-            order = json.loads((self._settings.launch_folder(run_id, attempt) / "order.json").read_text())
-            return Path(order["log"]).read_text(errors="replace")
+            return log.read_text(errors="replace") if log else None
         except FileNotFoundError:
             return None
 
-    def _ended(self, folder: Path) -> Observation | None:
-        try:
-            said = json.loads((folder / "exit.json").read_text())
-        except FileNotFoundError:
-            return None
-        evidence = [said["because"]] if said["because"] else []
-        with suppress(OSError, ValueError):
-            evidence += deaths(Path(json.loads((folder / "order.json").read_text())["log"]).read_text(errors="replace"))
-        return Observation(Launched.ENDED, said["code"], datetime.fromtimestamp(said["time"], UTC), evidence)
-
-
-def processes_of(run_id: str, attempt: int) -> list[psutil.Process]:
-    """Live processes of one attempt, by the environment they were given: torchrun's workers outlive a kill of torchrun."""
-    found: list[psutil.Process] = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            environment = process.environ()
-            if environment.get("DAYRUN_RUN") == run_id and environment.get("DAYRUN_ATTEMPT") == str(attempt) and process.pid != os.getpid():
-                found.append(process)
-    return found
+    def _watched(self, run_id: str, attempt: int) -> WatchedCommand:
+        mark = {"DAYRUN_RUN": run_id, "DAYRUN_ATTEMPT": str(attempt)}
+        return WatchedCommand(self._settings.launch_folder(run_id, attempt), mark)
 
 
 def deaths(log: str) -> list[str]:

@@ -14,6 +14,7 @@ from service.launchers import Order
 from service.plans import repository
 from service.plans import service as plans
 from service.plans.schemas import PlanAnswer, RunEstimate
+from service.recipes.service import named
 from service.runs import service as runs
 from service.runs.schemas import NewRun
 from service.runs.states import OVER
@@ -25,8 +26,10 @@ router = APIRouter(tags=["runs"])
 async def plan_run(response: Response, context: Ctx, permit: CreateRuns, new: NewRun) -> PlanAnswer:
     """What a run would be, take and cost, before it exists. Nothing is stored or reserved."""
     permit.on(new.project)
-    recipe = runs.effective_recipe(new, for_training=False)
     async with context.database.read() as session:
+        if isinstance(new.recipe, str):
+            new = await named(session, new, new.recipe, permit)
+        recipe = runs.effective_recipe(new, for_training=False)
         found = await plans.plan_of(session, recipe, context.history)
     response.headers["ETag"] = tag(new, recipe, found)
     return PlanAnswer(

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.objects import Prefix
 from dayrun.recipe import Recipe
-from dayrun.run_folder import Cursor, Event, Metric, RunFolder
+from dayrun.run_folder import Cursor, Event, Fork, Metric, RunFolder
 from service import events
 from service.access import SERVICE
 from service.database import Database, new_id, now
@@ -201,11 +201,21 @@ class Reconciler:
                 folder = RunFolder(Prefix(url))
                 if not folder.prefix.exists("recipe.json"):
                     folder.put_recipe(run.recipe)
+                if (fork := fork_of(run, self._settings)) is not None and folder.fork() is None:
+                    folder.put_fork(fork)
                 self._launcher.launch(order_of(run, attempt, url, self._settings.stop_seconds))
             case Stop(force):
                 self._launcher.stop(run.id, run.attempt, force)
             case Wait() | Change():
                 return
+
+
+def fork_of(run: RunRow, settings: Settings) -> Fork | None:
+    """Where the trainer finds the first state of a forked run."""
+    if run.parent_run_id is None or run.parent_step is None:
+        return None
+    weights: Any = run.parent_weights or "all"
+    return {"from": settings.run_url(run.parent_run_id), "step": run.parent_step, "weights": weights}
 
 
 def order_of(run: RunRow, attempt: int, url: str, stop_seconds: float) -> Order:

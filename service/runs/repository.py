@@ -39,6 +39,11 @@ async def standing(session: AsyncSession, run_id: str) -> StandingNow | None:
     return StandingNow(State(found[0]), found[1], found[2]) if found else None
 
 
+async def version_of(session: AsyncSession, run_id: str) -> int | None:
+    """To see whether it has changed, without its recipe."""
+    return await session.scalar(select(RunRow.version).where(RunRow.id == run_id))
+
+
 async def page(
     session: AsyncSession, before: str | None, states: list[State], limit: int, projects: list[str] | None = None
 ) -> list[RunRow]:

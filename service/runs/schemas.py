@@ -1,11 +1,12 @@
 """What the wire carries about runs."""
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 
-from dayrun.run_folder import Cause
+from dayrun.run_folder import Cause, Weights
 from service.access import DEFAULT_PROJECT
 from service.database import now
 from service.runs.cost import used_accelerator_seconds
@@ -22,7 +23,7 @@ class NewRun(BaseModel):
 
     model_config = {"extra": "forbid"}
 
-    recipe: Any = Field(description="Name of a built-in recipe, or a recipe as in docs/recipe.schema.json.")
+    recipe: Any = Field(description="Name of a built-in or stored recipe (`mine`, `mine@3`), or a recipe as in docs/recipe.schema.json.")
     overrides: dict[str, Any] | None = Field(default=None, description="JSON Merge Patch (RFC 7396) onto the recipe.")
     labels: dict[Label, Label] = Field(default={}, max_length=20)
     project: str = Field(default=DEFAULT_PROJECT, min_length=1, max_length=40, description="Whose run it is.")
@@ -53,93 +54,121 @@ class Waiting(BaseModel):
     expected_start: datetime | None = Field(default=None, description="If all goes as expected; null: unknown.")
 
 
+class Parent(BaseModel):
+    """Where a forked run began."""
+
+    run: str
+    step: int
+    weights: Weights = Field(description="`all`: it went on there; `model`, `ema`: these weights were its first, at step 0.")
+
+    @classmethod
+    def of(cls, run: Any) -> Self | None:
+        return cls(run=run.parent_run_id, step=run.parent_step, weights=run.parent_weights) if run.parent_run_id else None
+
+
 class RunSummary(BaseModel):
-    """A recipe being trained."""
+    """A recipe being trained, as a list tells of it: what is null is left out there."""
 
     id: str
     project: str
     name: str
     labels: dict[str, str]
     state: State
-    cause: Cause | None = Field(description="Why it failed, was paused by a limit, or why the last attempt ended.")
-    evidence: list[str]
+    cause: Cause | None = Field(default=None, description="Why it failed, was paused by a limit, or why the last attempt ended.")
     attempt: int = Field(description="Number of the newest launch, 0 before the first.")
-    attempts_allowed: int
-    next_attempt_at: datetime | None
     priority: int
-    waiting: Waiting | None = Field(description="What a queued run waits for; null in every other state.")
+    waiting: Waiting | None = Field(default=None, description="What a queued run waits for; null in every other state.")
     created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    updated_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
     progress: Progress
     cost: Cost
+    parent: Parent | None = None
     version: int
 
     @classmethod
-    def of(cls, run: RunRow) -> Self:
-        hours = used_accelerator_seconds(run, now()) / 3600
-        training = run.state == State.RUNNING and run.step_seconds is not None
-        return cls(
-            **{
-                name: getattr(run, name)
-                for name in ("id", "name", "labels", "state", "cause", "evidence", "attempt", "attempts_allowed", "next_attempt_at")
-            },
-            **{name: getattr(run, name) for name in ("created_at", "started_at", "ended_at", "updated_at", "version")},
-            project=run.project_id,
-            priority=run.priority,
-            waiting=Waiting.model_validate(run.waiting) if run.waiting else None,
-            progress=Progress(
-                step=run.step,
-                total_steps=run.total_steps,
-                fraction=run.step / run.total_steps,
-                stage=run.stage,
-                loss=run.loss,
-                images_per_second=run.images_per_second,
-                eta_seconds=(run.total_steps - run.step) * (run.step_seconds or 0.0) if training else None,
-            ),
-            cost=Cost(accelerator_hours=hours, dollars=hours * run.dollars_per_accelerator_hour),
-        )
+    def of(cls, run: Any) -> Self:
+        """`run`: a row, or the columns of `listing.SUMMARY`. Nothing is checked again: it comes out of our own database."""
+        return cls.model_construct(**summary(run))
+
+
+def summary(run: Any) -> dict[str, Any]:
+    hours = used_accelerator_seconds(run, now()) / 3600
+    training = run.state == State.RUNNING and run.step_seconds is not None
+    same = ("id", "name", "labels", "cause", "attempt", "priority", "created_at", "started_at", "ended_at", "version")
+    return {
+        **{name: getattr(run, name) for name in same},
+        "state": State(run.state),
+        "project": run.project_id,
+        "progress": Progress.model_construct(
+            step=run.step,
+            total_steps=run.total_steps,
+            fraction=round(run.step / run.total_steps, 6),
+            stage=run.stage,
+            loss=run.loss,
+            images_per_second=run.images_per_second,
+            eta_seconds=round((run.total_steps - run.step) * (run.step_seconds or 0.0), 3) if training else None,
+        ),
+        "cost": Cost.model_construct(accelerator_hours=round(hours, 9), dollars=round(hours * run.dollars_per_accelerator_hour, 9)),
+        "parent": Parent.of(run),
+        "waiting": Waiting.model_validate(run.waiting) if run.waiting else None,
+    }
 
 
 class Run(RunSummary):
     """The same, with everything that was asked for."""
 
+    updated_at: datetime
+    evidence: list[str]
+    attempts_allowed: int
+    next_attempt_at: datetime | None
     recipe: dict[str, Any] = Field(description="The effective recipe: overrides merged in, defaults written out.")
     moves: list[Move] = Field(description="What may be asked of the run now.")
 
     @classmethod
     def of(cls, run: RunRow) -> Self:
-        return cls(**RunSummary.of(run).model_dump(), recipe=run.recipe, moves=personal_moves(State(run.state)))
+        more = {name: getattr(run, name) for name in ("updated_at", "evidence", "attempts_allowed", "next_attempt_at", "recipe")}
+        return cls.model_construct(**summary(run), **more, moves=personal_moves(State(run.state)))
 
 
 class RunPage(BaseModel):
     items: list[RunSummary]
     next: str | None = Field(description="Cursor of the next page; the Link header holds its address.")
 
+    def lean(self) -> bytes:
+        """As JSON, without what is null in the runs: half a page is nulls otherwise."""
+        return b'{"items":%b,"next":%b}' % (SUMMARIES.dump_json(self.items, exclude_none=True), json.dumps(self.next).encode())
+
+
+SUMMARIES = TypeAdapter(list[RunSummary])
+
+
+class BulkCancel(BaseModel):
+    """Which runs to cancel: those that fit everything that is given. At least one thing must be."""
+
+    model_config = {"extra": "forbid"}
+
+    state: list[State] = Field(default=[], max_length=20)
+    labels: dict[Label, Label] = Field(default={}, max_length=10)
+    project: str | None = Field(default=None, min_length=1, max_length=40)
+
+
+class Cancelled(BaseModel):
+    """What became of one run."""
+
+    id: str
+    state: State = Field(description="Its state now.")
+    cancelled: bool = Field(description="Whether this request has changed it.")
+    because: str | None = Field(default=None, description="Why not.")
+
+
+class BulkCancelled(BaseModel):
+    items: list[Cancelled]
+    more: bool = Field(description="There are more than were taken at once: ask again.")
+
 
 class Metrics(BaseModel):
     series: dict[str, list[tuple[int, float, datetime]]] = Field(description="Name → [step, value, time], by step.")
-
-
-class Sample(BaseModel):
-    step: int
-    set: str
-    prompt: str
-    seed: int
-    guidance: float
-    steps: int = Field(description="Euler steps from noise to picture.")
-    ema: bool
-    checkpoint: str | None = Field(description="Digest of the checkpoint of the same step, when there is one.")
-    width: int
-    height: int
-    time: datetime
-    url: str
-
-
-class SamplePage(BaseModel):
-    items: list[Sample]
-    next: str | None
 
 
 class Checkpoint(BaseModel):
@@ -153,13 +182,3 @@ class Checkpoint(BaseModel):
 
 class Checkpoints(BaseModel):
     items: list[Checkpoint]
-
-
-class RecipeSummary(BaseModel):
-    name: str
-    description: str
-    extends: str | None
-
-
-class Recipes(BaseModel):
-    items: list[RecipeSummary]

@@ -1,5 +1,6 @@
 """The decisions of people about runs, each inside the caller's transaction."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -52,17 +53,20 @@ def detail_of(error: RecipeError) -> ErrorDetail:
     return ErrorDetail(pointer=f"/recipe{error.at}", value=error.value, because=error.because, nearest=list(error.nearest))
 
 
-async def create(
-    session: AsyncSession, new: NewRun, recipe: Recipe, permit: Permit, in_all: int | None = None, estimate: dict[str, Any] | None = None
-) -> RunRow:
-    """Store a run, queued; its event and its hint go with it. Raises Problem 403, 404 for the project, and 409 over its quota.
+@dataclass(frozen=True)
+class AcceptedWith:
+    """What a new run is held against."""
 
-    in_all: accelerators that there are. estimate: the plan's, of this recipe.
-    """
+    accelerators: int | None  # that there are; None: no limit
+    estimate: dict[str, Any] | None  # of its recipe
+
+
+async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Permit, accepted_with: AcceptedWith) -> RunRow:
+    """Store a run, queued; its event and its hint go with it. Raises Problem 403, 404 for the project, and 409 over its quota."""
     permit.on(new.project)
     may_prioritise(permit.actor, new.project, new.priority)
-    at, predicted = now(), predict(recipe, estimate)
-    await admission.admit(session, new.project, recipe, predicted.dollars, in_all)
+    at, predicted = now(), predict(recipe, accepted_with.estimate)
+    await admission.admit(session, new.project, recipe, predicted.dollars, accepted_with.accelerators)
     document: dict[str, Any] = recipe.model_dump(mode="json")
     run = RunRow(
         id=new_id("run"),
@@ -71,7 +75,7 @@ async def create(
         project_id=new.project,
         created_by=permit.actor.subject,
         priority=new.priority,
-        estimate=estimate,
+        estimate=accepted_with.estimate,
         predicted_dollars=predicted.dollars,
         predicted_hours=predicted.hours,
         recipe=document,

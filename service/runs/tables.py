@@ -24,6 +24,7 @@ class RunRow(Base):
     created_by: Mapped[str] = mapped_column(String(300), server_default="local")
     parent_run_id: Mapped[str | None] = mapped_column(String(40))  # the run that this one was forked from
     parent_step: Mapped[int | None] = mapped_column(Integer)
+    parent_weights: Mapped[str | None] = mapped_column(String(10))  # what it took over: all, model, ema
     estimate: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)  # the plan it was accepted with: kilobytes, seldom read
     total_steps: Mapped[int] = mapped_column(Integer)
     world_size: Mapped[int] = mapped_column(Integer)
