@@ -70,12 +70,10 @@ async def is_unplaced(session: AsyncSession, run_id: str) -> bool:
     What waits for others is placed when they end, or by the sweep: a thousand hints must not place a queue a thousand times.
     """
     query = select(RunRow.waiting, RunRow.next_attempt_at).where(RunRow.id == run_id, RunRow.state == State.QUEUED)
-    found = (await session.execute(query)).one_or_none()
-    if found is None:
-        return False
-    waiting, next_attempt_at = found.tuple()
-    code = Code(waiting["code"]) if waiting else Code.STARTING
-    return code == Code.STARTING or (code == Code.RETRY_DELAY and (next_attempt_at is None or next_attempt_at <= now()))
+    for waiting, next_attempt_at in (await session.execute(query)).all():
+        code = Code(waiting["code"]) if waiting else Code.STARTING
+        return code == Code.STARTING or (code == Code.RETRY_DELAY and (next_attempt_at is None or next_attempt_at <= now()))
+    return False
 
 
 class InLine(NamedTuple):
