@@ -118,6 +118,8 @@ def watch(client: Client, run_id: str, console: Console) -> Run:
             p = run.progress
             said = f"step {p.step}/{p.total_steps}  loss {number(p.loss)}  {number(p.images_per_second, '.0f')} images/s"
             said += f"  {duration(p.eta_seconds)} left" if p.eta_seconds is not None else ""
+            if run.waiting:
+                said = waiting_line(run.waiting)
             bar.update(task, completed=p.fraction, state=run.state, said=said)
             for event in client.events(run_id, last_event):
                 last_event = event.sequence

@@ -135,6 +135,11 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+def between_attempts(start: datetime) -> Waiting:
+    """For a run whose last attempt ended with a fault: the next one begins at `start`."""
+    return Waiting(Code.RETRY_DELAY, f"its next attempt may begin at {start:%H:%M:%S} UTC, a while after the last one's fault", None, start)
+
+
 def never_fits(run: Queued, capacity: Capacity, quotas: Mapping[str, int]) -> Waiting | None:
     """For a run that is wider than all there is: a limit was lowered after it was taken. It waits, and stands in nobody's way."""
     takes, quota = f"it takes {count(run.accelerators, 'accelerator')}", quotas.get(run.project_id)
@@ -194,8 +199,7 @@ def place(queue: Iterable[Queued], held: Iterable[Held], capacity: Capacity, quo
             holding.append(Held(run.project_id, run.accelerators, end_of(run, start)))
             turn = turn and beside(turn, run, start)
             if start > now:
-                said = f"its next attempt may begin at {start:%H:%M:%S} UTC, some time after the fault of the one before"
-                waits.append((run, Waiting(Code.RETRY_DELAY, said, expected_start=run.not_before)))
+                waits.append((run, between_attempts(start)))
             else:
                 begins.append(run.run_id)
     return [Placement(run_id, None) for run_id in begins] + in_their_places(waits, holding, capacity, quotas, now)

@@ -31,7 +31,7 @@ from service.projects.budget import Cap, caps_of_run, due_warnings, first_reache
 from service.runs import repository, room
 from service.runs.cost import used_accelerator_seconds
 from service.runs.decide import Change, Launch, Standing, Step, Stop, Wait, next_step
-from service.runs.placement import Code, Waiting
+from service.runs.placement import Code, Waiting, between_attempts
 from service.runs.room import Picture
 from service.runs.states import HOLDS_MACHINES, OVER, Move, State, after
 from service.runs.tables import OutboxRow, RunRow
@@ -102,7 +102,7 @@ class Reconciler:
             picture = await room.decide(session, self._settings)
             for run in await repository.lock_queued(session, picture.begins):
                 seen = Observation(Launched.ABSENT)  # a queued run has no attempt that could be seen
-                await self._write_down(session, run, next_step(self._standing(run), seen, now()), seen)
+                await self._write_down(session, run, next_step(self._standing(run, own_caps(run)), seen, now()), seen)
             await room.tell(session, picture)
         return picture
 
@@ -123,8 +123,8 @@ class Reconciler:
                 if run is None:  # we were slow and somebody else took over
                     return Stepped.BUSY
                 await take_in(session, run, seen)
-                caps = (budgets or {}).get(run.project_id, [])
-                warn(session, run, [*own_caps(run), *caps])
+                caps = [*own_caps(run), *(budgets or {}).get(run.project_id, [])]
+                warn(session, run, caps)
                 step = next_step(self._standing(run, caps), seen.launcher, now())
                 await self._write_down(session, run, step, seen.launcher)
             # should we stall here until another has taken over, the effect is fenced by the attempt: a launcher starts each one once
@@ -149,10 +149,9 @@ class Reconciler:
         known = launched if launched.launched == Launched.RUNNING else Observation(Launched.UNREACHABLE)
         return Seen(known, [], [], Cursor(dict(run.events_cursor)), Cursor(dict(run.metrics_cursor)))
 
-    def _standing(self, run: RunRow, caps: list[Cap] | None = None) -> Standing:
-        """caps: of its project."""
-        recipe = Recipe.model_validate(run.recipe)
-        reached = first_reached([*own_caps(run), *(caps or [])])
+    def _standing(self, run: RunRow, caps: list[Cap]) -> Standing:
+        """caps: its own and its project's."""
+        recipe, reached = Recipe.model_validate(run.recipe), first_reached(caps)
         return Standing(
             state=State(run.state),
             attempt=run.attempt,
@@ -254,8 +253,7 @@ def move(
 def just_queued(run: RunRow) -> Waiting:
     """Why it waits, until the queue is next looked at."""
     if run.next_attempt_at is not None:
-        said = f"its next attempt may begin at {run.next_attempt_at:%H:%M:%S} UTC, some time after the fault of the one before"
-        return Waiting(Code.RETRY_DELAY, said, expected_start=run.next_attempt_at)
+        return between_attempts(run.next_attempt_at)
     return Waiting(Code.STARTING, "it has just been queued; the queue is looked at every few moments")
 
 

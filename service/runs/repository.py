@@ -92,9 +92,15 @@ async def holding_ids(session: AsyncSession) -> list[str]:
 
 
 async def is_unplaced(session: AsyncSession, run_id: str) -> bool:
-    """Whether the run is queued and nobody has looked yet where it stands: a thousand hints must not place a queue a thousand times."""
-    query = select(RunRow.waiting).where(RunRow.id == run_id, RunRow.state == State.QUEUED)
-    return any(waiting is None or waiting["code"] == Code.STARTING for waiting in (await session.scalars(query)).all())
+    """Whether the run is queued and it is not known where it stands, or its next attempt is due.
+
+    What waits for others is placed when they end, or by the sweep: a thousand hints must not place a queue a thousand times.
+    """
+    query = select(RunRow.waiting, RunRow.next_attempt_at).where(RunRow.id == run_id, RunRow.state == State.QUEUED)
+    for waiting, next_attempt_at in (await session.execute(query)).all():
+        code = Code(waiting["code"]) if waiting else Code.STARTING
+        return code == Code.STARTING or (code == Code.RETRY_DELAY and (next_attempt_at is None or next_attempt_at <= now()))
+    return False
 
 
 class InLine(NamedTuple):

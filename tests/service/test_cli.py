@@ -72,6 +72,31 @@ def test_detach_pause_resume_and_cancel(dayrun, service: Service, tiny_data: Pat
     assert (code, err) == (1, "dayrun: /state: 'cancelled': a run that is cancelled cannot pause\n")
 
 
+def test_a_queued_run_says_why_it_waits_and_can_be_let_pass(dayrun, service: Service, tiny_data: Path, tmp_path: Path):
+    (tmp_path / "long.json").write_text(json.dumps(tiny_recipe(tiny_data, steps=100_000, limits={"dollars": 500})))
+    holds, first, second = (dayrun("run", "long.json", "--detach", "--priority", word)[1].split()[0] for word in ("3", "0", "-5"))
+    until(lambda: (waiting := service.client.run(second).waiting) and waiting.place == 2, "the queue to be placed")
+    assert "1 run may hold this machine at once, and does (place 1)" in dayrun("show", first)[1]
+    assert "queued (behind)" in dayrun("list")[1]
+    assert dayrun("reprioritise", second, "7") == (0, f"{second}  queued, priority 7\n", "")
+    until(lambda: (waiting := service.client.run(second).waiting) and waiting.place == 1, "the queue to be placed anew")
+    code, out, _ = dayrun("cost", holds)
+    assert code == 0
+    assert "$500.00 in 6 h 56 min, by /limits/dollars" in out
+    assert "/limits/dollars: $" in out
+    code, out, _ = dayrun("usage", "--json")
+    assert code == 0
+    usage = json.loads(out)
+    assert (usage["accelerators_held"], usage["dollars_per_hour"]) == (2, 72.0)
+    assert holds in dayrun("usage")[1]
+    code, _, err = dayrun("reprioritise", holds, "1")
+    assert code == 1
+    assert "only the turn of a queued run can be changed" in err
+    for run_id in (first, second, holds):
+        dayrun("cancel", run_id)
+    service.end(service.client.run(holds))
+
+
 def test_a_bad_recipe_is_told_in_the_same_words_with_and_without_a_service(dayrun, tiny_data: Path, tmp_path: Path):
     recipe = tiny_recipe(tiny_data)
     recipe["model"]["heads"] = 3

@@ -157,8 +157,8 @@ async def test_every_attempt_is_a_line_of_the_ledger_and_they_add_up_to_the_run(
     house.machines.end(run["id"], 1, code=1)
     await house.sweep()  # the fault is seen
     async with house.database.write() as session:
-        await session.execute(update(RunRow).values(next_attempt_at=None))
-    await house.sweep()
+        await session.execute(update(RunRow).values(next_attempt_at=now()))
+    await house.worker.look(run["id"])
     await house.let_hours_pass(run, 0.5)
     cost = (await house.http.get(f"/runs/{run['id']}/cost")).json()
     first, second = cost["attempts"]
@@ -349,6 +349,17 @@ async def test_a_run_that_is_posted_with_a_priority_begins_first(house: House):
     plain, urgent = await house.post(8), await house.post(8, priority=10)
     await house.worker.look(plain["id"])  # a hint for one places the whole queue
     assert await house.states(plain, urgent) == ["queued", "launching"]
+
+
+async def test_the_end_of_a_run_lets_the_next_begin_without_a_sweep(house: House):
+    holds, waits = await house.post(8), await house.post(8)
+    await house.sweep()
+    assert await house.states(waits) == ["queued"]
+    await house.http.post(f"/runs/{holds['id']}:cancel")
+    await house.worker.look(holds["id"])  # sends the stop
+    await house.worker.look(holds["id"])  # sees the end
+    assert await house.states(holds, waits) == ["cancelled", "launching"]
+    assert list(house.machines.attempts) == [(holds["id"], 1), (waits["id"], 1)]
 
 
 async def test_a_writer_may_lower_a_priority_and_an_admin_raise_it():

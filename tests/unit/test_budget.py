@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dayrun.recipe import Recipe
@@ -108,6 +108,7 @@ def test_a_refusal_says_the_numbers():
 money = st.floats(0, 10_000).map(lambda dollars: round(dollars, 2))
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 10_000).map(lambda dollars: round(dollars, 2)), money, money, money)
 def test_what_is_admitted_fits_and_the_nearest_of_what_is_not_is_admitted(cap: float, spent: float, reserved: float, wanted: float):
     def refusals(dollars: float) -> list:

@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.runs.placement import PLACES, Capacity, Closed, Code, Held, Placement, Queued, Waiting, place, worth_telling
@@ -170,6 +170,7 @@ held_ones = st.lists(st.builds(Held, projects, st.integers(1, 4), st.none() | st
 quotas_ = st.dictionaries(projects, st.integers(1, TOTAL))
 
 
+@settings(deadline=None)
 @given(queues(), held_ones, quotas_)
 def test_never_over_capacity_or_quota_and_everyone_is_answered(queue: list[Queued], holding: list[Held], quotas: dict[str, int]):
     found = place(queue, holding, Capacity(TOTAL), quotas, NOW)
@@ -182,6 +183,7 @@ def test_never_over_capacity_or_quota_and_everyone_is_answered(queue: list[Queue
     assert all(by_project[project] <= quotas.get(project, TOTAL) for project in {one.project_id for one in begun})
 
 
+@settings(deadline=None)
 @given(queues(), held_ones)
 def test_among_equals_the_first_begins_first(queue: list[Queued], holding: list[Held]):
     """Of runs of one width, length and project, none passes another that has its turn before."""
@@ -193,6 +195,7 @@ def test_among_equals_the_first_begins_first(queue: list[Queued], holding: list[
                 assert found[one.run_id] is None
 
 
+@settings(deadline=None)
 @given(queues(), held_ones, quotas_)
 def test_who_begins_had_no_room_to_leave(queue: list[Queued], holding: list[Held], quotas: dict[str, int]):
     """Work is not left lying: with nobody before it, a run that fits begins."""
@@ -223,11 +226,13 @@ def begun_at(
     return found
 
 
+@settings(deadline=None)
 @given(queues(known=True), st.dictionaries(projects, st.just(TOTAL)))
 def test_everyone_begins_in_the_end(queue: list[Queued], quotas: dict[str, int]):
     assert set(begun_at(queue, quotas)) == {one.run_id for one in queue}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, TOTAL - 1), st.integers(1, 20)), min_size=1, max_size=3))
 def test_a_wide_run_begins_on_time_however_many_narrow_ones_come_after_it(sizes: list[tuple[int, int]]):
     """With the narrow ones it begins in the same second as without them, or, for each run that had its turn before, one of them later."""
