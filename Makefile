@@ -51,6 +51,7 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules, migrations and the schem
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m service.check_migrations
 	@$(BIN)/python -m dayrun.schema --check
+	@$(BIN)/python -m service.settings_page
 
 format: $(VENV)/dev.stamp ## Put the code into its form
 	@$(BIN)/ruff check --no-cache --fix --quiet .
@@ -59,8 +60,9 @@ format: $(VENV)/dev.stamp ## Put the code into its form
 bench: $(VENV)/dev.stamp ## Every claim about speed, measured: prints ratios
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-schema: $(VENV)/dev.stamp ## Write docs/recipe.schema.json and the table of fields anew
+schema: $(VENV)/dev.stamp ## Write docs/recipe.schema.json, the table of fields and the settings anew
 	@$(BIN)/python -m dayrun.schema --write
+	@$(BIN)/python -m service.settings_page --write
 
 chromium: # the browser tests drive Debian's Chromium; elsewhere install one and set CHROMIUM
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

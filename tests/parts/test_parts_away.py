@@ -27,7 +27,7 @@ def own(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
 
 @pytest.fixture
 def plane(own: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Plane]:
-    settings = cluster(own, request.node.name, runs_in_s3="store" in request.node.name)
+    settings = cluster(own, request.node.name[:60], runs_in_s3="store" in request.node.name)
     made = Plane(tmp_path, settings | own.s3.environment)
     yield made
     for part in own.parts:
