@@ -12,7 +12,7 @@ from celery import Celery, signals  # pyright: ignore[reportMissingTypeStubs]
 from celery.beat import EmbeddedService  # pyright: ignore
 from kombu.exceptions import OperationalError
 
-from service import queue
+from service import queue, retention
 from service.database import Database, now
 from service.launchers.local import LocalLauncher
 from service.runs import repository
@@ -71,6 +71,7 @@ class Worker:
         self.database = Database(settings)
         self.reconciler = Reconciler(settings, self.database, LocalLauncher(settings))
         self.courier = Courier(settings, self.database)
+        self._older_events = True  # there may be some that an older service wrote
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self.loop).result()
@@ -82,14 +83,13 @@ class Worker:
             await repository.take_outbox(session)
             run_ids = await repository.active_ids(session)
         self.courier.nudge()
+        if self._older_events:
+            self._older_events = await retention.chain_what_is_left(self.database) > 0
         for run_id in run_ids:  # one after the other: the first in the queue must find room first
             await self.reconciler.look(run_id)
 
     async def forget(self) -> None:
-        from service import retention
-
-        while await retention.chain_what_is_left(self.database):
-            pass
+        self._older_events = True
         await retention.forget(self.database, settings, now())
 
 
