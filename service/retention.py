@@ -28,6 +28,7 @@ from service.webhooks.repository import forget_deliveries
 from service.webhooks.tables import DeliveryRow
 
 RUNS_A_READ = 200
+RUNS_A_SWEEP = 50
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,9 @@ async def prune(database: Database, run_id: str, ended_at: datetime | None) -> b
 
 
 async def chain_what_is_left(database: Database) -> int:
-    """Chain events that an older version of the service wrote, of runs that nobody else has locked since; returns of how many runs."""
+    """Chain events that an older version of the service wrote, of some runs; returns of how many: 0 when none is left."""
     async with database.read() as session:
-        found = await events.unchained(session, RUNS_A_READ)
+        found = await events.unchained(session, RUNS_A_SWEEP)
     for run_id in found:
         async with database.write() as session:
             run = await repository.get(session, run_id, to_change=True)

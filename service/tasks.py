@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import queue
+from service import queue, retention
 from service.chores import Chore, Turn, keep_doing
 from service.database import Database, now
 from service.jobs.reconcile import JobReconciler
@@ -101,6 +101,7 @@ class Worker:
         self._chores: list[asyncio.Task[None]] = []
         self.courier = Courier(settings, self.database)
         self.jobs = JobReconciler(settings, self.database)
+        self._older_events = True  # there may be some that an older service wrote
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self.loop).result()
@@ -157,17 +158,16 @@ class Worker:
                     await repository.beat(session, WORKER)
 
         self.courier.nudge()
+        if self._older_events:
+            self._older_events = await retention.chain_what_is_left(self.database) > 0
         await self.reconciler.sweep(go_on)
 
     async def sweep_jobs(self, _turn: Turn) -> None:
         """Look at every draw and export that is not over."""
         await self.jobs.sweep()
 
-    async def forget(self, turn: Turn) -> None:
-        from service import retention
-
-        while await retention.chain_what_is_left(self.database):
-            await turn.renew()
+    async def forget(self, _turn: Turn) -> None:
+        self._older_events = True
         await retention.forget(self.database, settings, now())
 
 

@@ -1,6 +1,6 @@
 """chains of events, the audit of projects, webhooks, and what was forgotten
 
-Expands only. Events from before stay without a sequence: the service chains them run by run, when it next locks a run or within the hour,
+Expands only. Events from before stay without a sequence: the service chains them run by run, when it next locks a run or in its sweeps,
 so that no migration holds a large table for long.
 """
 

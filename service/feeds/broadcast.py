@@ -95,7 +95,7 @@ class Broadcast:
     def listen(self, run_id: str | None = None) -> Listener:
         listener = Listener(run_id)
         self._listeners.setdefault(run_id, set()).add(listener)
-        if self._reading is None or self._reading.done():
+        if not self.reading:
             self._reading = asyncio.create_task(self._read(), name="broadcast")
         return listener
 
@@ -104,6 +104,14 @@ class Broadcast:
         others.discard(listener)
         if not others:
             self._listeners.pop(listener.run_id, None)
+
+    @property
+    def listening(self) -> int:
+        return sum(map(len, self._listeners.values()))
+
+    @property
+    def reading(self) -> bool:
+        return self._reading is not None and not self._reading.done()
 
     async def close(self) -> None:
         if self._reading:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from datetime import datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -12,10 +13,12 @@ from dayrun.event_chain import Head
 from dayrun.run_folder import Cursor
 from dayrun.run_folder import Event as TrainerEvent
 from service import events
+from service.http.stream import EventStream
 from service.launchers import Launched, Observation
 from service.runs.reconcile import Seen, take_in
 from service.runs.reconcile import move as make
 from service.runs.states import MOVES, Move, State
+from tests.conftest import PATIENCE_SECONDS, until
 from tests.service.api import Api
 
 
@@ -255,6 +258,32 @@ async def test_a_client_that_does_not_read_costs_no_memory_and_misses_nothing(ap
         assert len(listener.events) <= BUFFER
     assert ids == list(range(1, 8 + BUFFER + 50 + 2 + 1))
     await own.broadcast.close()
+
+
+async def test_a_client_that_takes_nothing_for_long_is_disconnected():
+    async def endless():
+        while True:
+            yield b"data: x\n\n"
+
+    async def never(*_) -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message) -> None:
+        if message["type"] == "http.response.body":
+            await never()
+
+    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
+    await asyncio.wait_for(EventStream(endless(), slow_seconds=0.01)(scope, never, send), PATIENCE_SECONDS)
+
+
+async def test_nothing_is_read_when_nobody_listens(api: Api):
+    run_id = await api.run()
+    broadcast = api.app.state.context.broadcast
+    with api.stream(f"/runs/{run_id}/events") as stream, api.stream("/events"):
+        stream.next()
+        assert broadcast.listening >= 2
+    until(lambda: broadcast.listening == 0, "the streams to be left")
+    until(lambda: not broadcast.reading, "the reader to stop")
 
 
 async def test_streams_share_one_reader(api: Api):

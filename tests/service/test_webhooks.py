@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from service.runs.reconcile import move
 from service.runs.states import Move
 from service.webhooks.courier import Courier
 from service.webhooks.decide import WAIT_SECONDS
+from tests.conftest import ROOT, until
 from tests.service.api import Api
 from tests.service.receiver import Receiver
 
@@ -163,6 +165,22 @@ async def test_a_message_of_a_sender_that_died_is_sent_by_another(api: Api, rece
     assert await courier.send_due(at) == 0
     assert await courier.send_due(at + timedelta(seconds=61)) == 1
     assert deliveries(api, webhook)[0]["state"] == "delivered"
+
+
+SWEEPS = "import time\nfrom service.tasks import sweep\nwhile True:\n    sweep()\n    time.sleep(0.2)"
+
+
+async def test_the_worker_sends_beside_its_sweep(api: Api, receiver: Receiver, courier: Courier):
+    hook(api, f"{receiver.url}/worker")
+    api.client.cancel(await api.run())
+    await api.execute(text("UPDATE runs SET state = 'cancelled'"))  # or the sweep would launch what other tests have left
+    environment = {**api.settings.for_children(), "PYTHONPATH": str(ROOT)}
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", SWEEPS, cwd=ROOT, env=environment)
+    try:
+        until(lambda: len(receiver.at("/worker")) == 2, "both events to arrive")
+    finally:
+        worker.kill()
+        await worker.wait()
 
 
 async def test_a_test_message_arrives(api: Api, receiver: Receiver, courier: Courier):
