@@ -119,7 +119,7 @@ def test_a_good_recipe_is_said_to_be_good(dayrun, tiny_data: Path):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("run", "nope"), 1, "dayrun: /recipe: 'nope': no built-in recipe has this name; nearest: "),
+        (("run", "nope"), 1, "dayrun: /recipe: 'nope': no built-in recipe has this name, and the project keeps none under it; nearest: "),
         (("run", "nope.json"), 2, "dayrun: RECIPE nope.json: No such file or directory"),
         (("run", "demo", "--set", "seed=7"), 2, "dayrun: --set 'seed=7': write /pointer=value, e.g. /model/depth=4"),
         (("run", "demo", "--set", "/stages/0/steps=7"), 2, "a merge patch replaces lists whole; give /stages=[…]"),
