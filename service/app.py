@@ -16,8 +16,12 @@ from service import health, recipes
 from service.context import Context
 from service.database import Database
 from service.http import problem
+from service.http.door import Door
+from service.http.identity import GUARDED
 from service.http.problem import Problem
+from service.keys import endpoints as keys
 from service.launchers.local import LocalLauncher
+from service.projects import endpoints as projects
 from service.runs import endpoints
 from service.settings import Settings
 from service.tasks import make_celery
@@ -33,8 +37,9 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         database = Database(settings)
-        app.state.context = Context(settings, database, LocalLauncher(settings), make_celery(settings))
+        app.state.context = context = Context(settings, database, LocalLauncher(settings), make_celery(settings))
         yield
+        await context.credentials.close()
         await database.close()
 
     app = FastAPI(
@@ -46,9 +51,10 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
     )
     problem.install(app)
-    app.include_router(endpoints.router)
-    app.include_router(recipes.router)
+    for router in (endpoints.router, recipes.router, projects.router, keys.router):
+        app.include_router(router, responses=GUARDED)
     app.include_router(health.router)
+    app.add_middleware(Door, settings=settings)
     app.add_middleware(Guard, largest=settings.request_bytes)
     app.add_middleware(Measured)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from service.database import Database
+from service.http.credentials import Credentials
 from service.launchers import Launcher
 from service.settings import Settings
 
@@ -17,7 +18,11 @@ class Context:
     database: Database
     launcher: Launcher
     queue: Any  # the Celery app
+    credentials: Credentials = field(init=False)
     _hints: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
+
+    def __post_init__(self) -> None:
+        self.credentials = Credentials(self.settings, self.database)
 
     def hint(self, run_id: str) -> None:
         """Tell a worker to look at a run, without waiting for it; lost hints cost a second."""

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +39,7 @@ class LocalLauncher:
         subprocess.Popen(
             [sys.executable, "-m", "service.launchers.attempt", str(folder)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**without_secrets(os.environ), "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -122,6 +123,11 @@ class LocalLauncher:
         with suppress(OSError, ValueError):
             evidence += deaths(Path(json.loads((folder / "order.json").read_text())["log"]).read_text(errors="replace"))
         return Observation(Launched.ENDED, said["code"], datetime.fromtimestamp(said["time"], UTC), evidence)
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a trainer may see: it needs no database, no broker and no key, and what it prints is kept."""
+    return {name: value for name, value in environment.items() if name not in ("DAYRUN_DATABASE", "DAYRUN_BROKER", "DAYRUN_KEY")}
 
 
 def processes_of(run_id: str, attempt: int) -> list[psutil.Process]:

@@ -12,6 +12,7 @@ from service import events
 from service.access import Permit
 from service.database import new_id, now
 from service.http.problem import ErrorDetail, Problem
+from service.projects import service as projects
 from service.runs import repository
 from service.runs.reconcile import move
 from service.runs.schemas import NewRun
@@ -48,8 +49,8 @@ def detail_of(error: RecipeError) -> ErrorDetail:
 
 
 async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Permit) -> RunRow:
-    """Store a run, queued; its event and its hint go with it. Raises Problem 403, and 404 for the project."""
-    permit.on(new.project)
+    """Store a run, queued; its event and its hint go with it. Raises Problem 403, and 404 or 409 for the project."""
+    await projects.open_for_runs(session, new.project, permit)
     at = now()
     document: dict[str, Any] = recipe.model_dump(mode="json")
     run = RunRow(
