@@ -323,3 +323,7 @@ def one_setting(setting: str) -> dict[str, Any]:
     for step in reversed(steps):
         value = {step: value}
     return value
+
+
+# at the end: it adds its commands to `main`, with the options and errors of the commands above
+from dayrun import cli_access as cli_access  # noqa: E402
