@@ -369,8 +369,8 @@ def places_hold_no_secret(recipe: Recipe) -> Found:
     """A recipe is stored, listed and copied into run folders: what opens a place comes from the environment of who reads it."""
     for at, place in places(recipe):
         if "://" in place and (bare := SECRETS.sub("", place).rstrip("?")) != place:
-            because = "a recipe is no place for secrets, everybody who sees the run sees it: leave user, password and query out and"
-            yield RecipeError(at, shown(place), f"{because} give the workers credentials in their environment", [bare])
+            because = "everybody who sees the run sees this: leave user, password and query out, workers have credentials of their own"
+            yield RecipeError(at, shown(place), because, [bare])
 
 
 def places(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-SECRETS = re.compile(r"(?<=://)[^/?#\s]*@|(?<=\?)[^#\s]+")
+SECRETS = re.compile(r'(?<=://)[^/?#\s"]*@|(?<=\?)[^#\s"]+')
 """Where a URL holds what opens it: before the host, and in the query (signatures, tokens)."""
 SHOWN = 120
 """Characters of a value that an error repeats: a reader has the document, and a hostile one must not come back multiplied."""
@@ -68,8 +68,9 @@ def shown(value: object) -> object:
     if isinstance(value, str):
         text = printable(masked(value))
         return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-    text = printable(as_text(value))
-    return value if isinstance(value, dict | list) and len(text) < SHOWN and is_clean(text) else text  # pyright: ignore[reportUnknownVariableType]
+    text = printable(masked(as_text(value)))
+    harmless = len(text) < SHOWN and is_clean(text) and text == as_text(value)
+    return value if isinstance(value, dict | list) and harmless else text  # pyright: ignore[reportUnknownVariableType]
 
 
 def masked(text: str) -> str:

@@ -1,11 +1,16 @@
 """The API inside the test's own process, on a real database: for what is about requests and rows, not about processes."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
@@ -58,6 +63,22 @@ async def inside(home: Path, **settings: Any) -> AsyncIterator[Inside]:
     app = create_app(chosen)
     async with app.router.lifespan_context(app):
         yield Inside(app, key)
+
+
+@contextmanager
+def listening(home: Path, **settings: Any) -> Iterator[tuple[str, str]]:
+    """The same behind a port of this machine, for clients and browsers: its address, and an operator's key."""
+    chosen = Settings(**{"home": home, "auth": "required", **settings})
+    bring_up_to_date(chosen, False)
+    with ThreadPoolExecutor() as threads:  # a test that drives a browser has a loop in its own thread
+        key = threads.submit(asyncio.run, first_key(chosen, NewKey(name="the test", role="operator"), force=True)).result()
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(chosen), log_level="warning", lifespan="on"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}", key
+    server.should_exit = True
+    thread.join()
 
 
 def kind(answer: httpx.Response) -> str:
