@@ -129,7 +129,7 @@ class Issuer:
             if about.get("issuer") != self._url or not isinstance(place := about.get("jwks_uri"), str):
                 return
             self._keys = usable(await self._get(place))
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError):
             return
         self._fetched_at, self._answered = self._clock(), True
 

@@ -12,10 +12,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from sqlalchemy import select, update
 
+from dayrun.client import Client
 from service.database import Database, now
 from service.keys.__main__ import OperatorExists, first_key
 from service.keys.schemas import NewKey
@@ -24,8 +26,8 @@ from service.keys.service import store
 from service.keys.tables import KeyRow
 from service.runs.tables import IdempotencyRow
 from service.settings import Settings
-from tests.conftest import ROOT
-from tests.service.inside import Inside, inside, kind
+from tests.conftest import PATIENCE_SECONDS, ROOT
+from tests.service.inside import Inside, inside, kind, listening
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -249,3 +251,20 @@ async def test_the_first_key_is_made_on_the_server_and_only_once(tmp_path: Path)
         await session.execute(update(KeyRow).values(expires_at=now()))
     await database.close()
     assert FORM.fullmatch(await first_key(settings, new, force=False))  # none works any more
+
+
+def test_an_open_stream_ends_with_the_key_it_was_opened_with(tmp_path: Path):
+    with listening(tmp_path, identity_seconds=0.2) as (url, operator), Client(url, key=operator) as client:
+        client.create_project("stream")
+        made = client.create_key("reader", "viewer", "stream")
+        post = {"recipe": "demo", "project": "stream"}
+        mine, theirs = ({"Authorization": f"Bearer {key}"} for key in (operator, made.key))
+        run_id = httpx.post(f"{url}/runs", json=post, headers=mine).json()["id"]
+        live = {"headers": {**theirs, "Accept": "text/event-stream"}, "timeout": PATIENCE_SECONDS}
+        with httpx.stream("GET", f"{url}/runs/{run_id}/events", **live) as stream:
+            lines = stream.iter_lines()
+            assert "run_created" in next(lines)
+            client.revoke_key(made.id)
+            assert [line for line in lines if line.startswith("event:")] == []  # and it ends: no event was to come
+        assert httpx.get(f"{url}/runs/{run_id}", headers=theirs).status_code == 401
+        assert client.run(run_id).state == "queued"
