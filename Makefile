@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format bench requirements schema chromium clean
+.PHONY: help demo serve stack test test-long lint format bench requirements schema chromium parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,14 @@ demo: $(VENV)/run.stamp ## A small model learns to draw on this machine: MINUTES
 serve: $(VENV)/run.stamp ## The service with all its parts on http://127.0.0.1:8765 until Ctrl-C
 	@$(BIN)/dayrun serve
 
-test: $(VENV)/dev.stamp chromium ## Every test, about ten minutes on two cores
+stack: $(VENV)/dev.stamp parts ## Postgres, Valkey and S3 on free ports of this machine until Ctrl-C; prints the settings that use them
+	@$(BIN)/python -m service.stack
+
+test: $(VENV)/dev.stamp chromium parts ## Every test but the long ones, about a quarter of an hour on two cores
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-long: $(VENV)/dev.stamp parts ## The long tests: every kill on Postgres too, a rolling restart under load
+	@$(BIN)/python -m pytest -m long $(PYTEST_FLAGS)
 
 lint: $(VENV)/dev.stamp ## ruff, pyright, import rules, migrations and the schema against the code
 	@$(BIN)/ruff check --no-cache .
@@ -60,6 +66,15 @@ chromium: # the browser tests drive Debian's Chromium; elsewhere install one and
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }; } || \
 	  { echo "tests/browser needs Chromium: install it (Debian: apt-get install chromium) or set CHROMIUM=/path/to/it" >&2; exit 1; }
+
+parts: # the tests start a Postgres, a Redis or Valkey, and a PgBouncer of their own: Debian's programs, none of its services
+	@PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; have() { command -v "$$1" >/dev/null; }; \
+	  { have postgres && { have valkey-server || have redis-server; } && have pgbouncer; } || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && mkdir -p /etc/postgresql-common && \
+	    { [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf; } && \
+	    apt-get install -y -qq --no-install-recommends postgresql redis-server pgbouncer >/dev/null; } || \
+	  { echo "tests on Postgres need its server, Redis or Valkey, and PgBouncer (Debian: apt-get install postgresql redis-server pgbouncer)" >&2; \
+	    exit 1; }
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
   --custom-compile-command 'make requirements'

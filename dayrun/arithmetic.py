@@ -138,7 +138,10 @@ def heads_divide_the_width(recipe: Recipe) -> Found:
 @reads("model")
 def mlp_has_a_width(recipe: Recipe) -> Found:
     model = recipe.model
-    if int(model.hidden_size * model.mlp_ratio) < 1:
+    if not math.isfinite(model.hidden_size * model.mlp_ratio):
+        because = f"{model.hidden_size} × {model.mlp_ratio:g} is beyond any number: no machine has an MLP so wide"
+        yield RecipeError("/model/mlp_ratio", model.mlp_ratio, because, [3.5])
+    elif int(model.hidden_size * model.mlp_ratio) < 1:
         because = f"{model.hidden_size} × {model.mlp_ratio:g} = {model.hidden_size * model.mlp_ratio:g}: the MLP would have no width"
         yield RecipeError("/model/mlp_ratio", model.mlp_ratio, because, [1.0, 3.5])
 
@@ -234,8 +237,8 @@ def perceptual_losses_have_room(recipe: Recipe, stage: Stage, at: str) -> Found:
         if crop is not None and crop > stage.pixels:
             because = f"a crop larger than the picture of stage {stage.name!r} ({stage.pixels} px)"
             yield RecipeError(f"/perceptual/{name}/crop", crop, because, [stage.pixels])
-    if lpips is not None and (side := int(min(lpips.crop or stage.pixels, stage.pixels) * lpips.resize)) < 16:
-        because = f"stage {stage.name!r} leaves {side} px a side; VGG16 halves 4 times and needs at least 16"
+    if lpips is not None and (side := min(lpips.crop or stage.pixels, stage.pixels) * lpips.resize) < 16:
+        because = f"stage {stage.name!r} leaves {int(side)} px a side; VGG16 halves 4 times and needs at least 16"
         yield RecipeError("/perceptual/lpips/resize", lpips.resize, because, [max(lpips.resize, 16 / stage.pixels)])
 
 

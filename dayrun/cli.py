@@ -63,6 +63,8 @@ def chosen(client: "Client", run_id: str | None) -> str:
     return matching[0] if matching else run_id
 
 
+SET = click.option("--set", "settings", multiple=True, metavar="/POINTER=JSON", help="Override one field, e.g. --set /seed=7. Repeatable.")
+OVERRIDES = click.option("--overrides", type=click.Path(path_type=Path), help="File with a JSON Merge Patch onto the recipe.")
 URL = click.option("--url", help="Address of the service. Default: DAYRUN_URL, or the service on this machine.")
 RUN = click.argument("run_id", metavar="[RUN]", required=False)
 
@@ -92,32 +94,65 @@ def serve(ctx: click.Context) -> None:
 
 @main.command()
 @click.argument("recipe")
-@click.option("--set", "settings", multiple=True, metavar="/POINTER=JSON", help="Override one field, e.g. --set /seed=7. Repeatable.")
-@click.option("--overrides", type=click.Path(path_type=Path), help="File with a JSON Merge Patch onto the recipe.")
+@SET
+@OVERRIDES
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label the run. Repeatable.")
+@click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher ones leave the queue first. Above 0 takes an admin.")
 @click.option("--detach", is_flag=True, help="Return at once instead of watching.")
 @URL
-def run(recipe: str, settings: tuple[str, ...], overrides: Path | None, labels: tuple[str, ...], detach: bool, url: str | None) -> None:
+def run(
+    recipe: str, settings: tuple[str, ...], overrides: Path | None, labels: tuple[str, ...], priority: int, detach: bool, url: str | None
+) -> None:
     """Train RECIPE: the name of a built-in one, or a JSON file."""
-    from dayrun.recipe import merge_patch
-
-    patch: Any = read_json(overrides, "--overrides") if overrides else {}
-    for setting in settings:
-        patch = merge_patch(patch, one_setting(setting))
+    document, patch = named_recipe(recipe), patch_of(settings, overrides)
     named: dict[str, str] = {}
     for label in labels:
         key, equals, value = label.partition("=")
         if not (key and equals and value):
             raise fail(f"--label {label!r}: a label is KEY=VALUE", code=WRONG)
         named[key] = value
-    # a file is meant where there is one, or where the name could only be one; everything else is the service's to judge
-    is_file = recipe.endswith(".json") or "/" in recipe or Path(recipe).is_file()
-    document = read_json(Path(recipe), "RECIPE") if is_file else recipe
     with connected(url) as client:
-        made = client.create_run(document, overrides=patch or None, labels=named)
+        made = client.create_run(document, overrides=patch or None, labels=named, priority=priority)
         click.echo(f"{made.id}  {client.url}/#/runs/{made.id}")
         if not detach:
             report_end(watched(client, made.id))
+
+
+@main.command()
+@click.argument("recipe")
+@SET
+@OVERRIDES
+@click.option("--json", "as_json", is_flag=True, help="As JSON: every figure with its interval, and the arithmetic.")
+@click.option("--explain", is_flag=True, help="With the arithmetic, line by line.")
+def plan(recipe: str, settings: tuple[str, ...], overrides: Path | None, as_json: bool, explain: bool) -> None:
+    """What training RECIPE will take: hours, dollars, memory. Needs no service and no accelerator.
+
+    RECIPE is the name of a built-in one, or a JSON file. Exit code 1 if the recipe makes no sense; a plan that breaks a limit, or that this
+    trainer cannot carry out yet, is still a plan.
+    """
+    import os
+
+    from dayrun import builtin
+    from dayrun.plan import plan as planned
+    from dayrun.recipe import merge_patch
+    from dayrun.rules import RecipeErrors, load
+
+    document = named_recipe(recipe)
+    try:
+        whole = builtin.get(recipe) if document is recipe else document
+    except builtin.UnknownRecipe as error:
+        raise fail(str(error), code=WRONG) from None
+    try:
+        loaded = load(merge_patch(whole, patch_of(settings, overrides)), for_training=False)
+        found = planned(loaded, cores=os.cpu_count())
+    except RecipeErrors as errors:
+        raise fail(*(f"{recipe}: {error}" for error in errors.errors)) from None
+    if as_json:
+        click.echo(found.model_dump_json(indent=1))
+    else:
+        from dayrun.plan_table import show
+
+        show(console(), found, explain)
 
 
 @main.command("list")
@@ -192,6 +227,50 @@ def move_command(name: str, help: str) -> None:
 move_command("pause", "Write a checkpoint and stop; `resume` goes on from there.")
 move_command("resume", "Go on with a paused or failed run from its newest good checkpoint.")
 move_command("cancel", "Stop a run for good. What it made stays readable.")
+
+
+@main.command(context_settings={"ignore_unknown_options": True})  # -5 is a priority, no option
+@click.argument("run_id", metavar="RUN")
+@click.argument("priority", type=click.IntRange(-100, 100))
+@URL
+def reprioritise(run_id: str, priority: int, url: str | None) -> None:
+    """Give a queued RUN another PRIORITY: those with higher ones leave the queue first."""
+    with connected(url) as client:
+        changed = client.change_run(chosen(client, run_id), priority=priority)
+        click.echo(f"{changed.id}  {changed.state}, priority {changed.priority}")
+
+
+@main.command()
+@RUN
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@URL
+def cost(run_id: str | None, as_json: bool, url: str | None) -> None:
+    """What a run has cost by attempt, what it will cost, and what its limits leave."""
+    from dayrun.show_money import cost_in_full
+
+    with connected(url) as client:
+        found = client.cost(chosen(client, run_id))
+    if as_json:
+        click.echo(found.model_dump_json(indent=1))
+    else:
+        console().print(cost_in_full(found))
+
+
+@main.command()
+@click.argument("project", default="default")
+@click.option("--runs", default=20, show_default=True, type=click.IntRange(0, 200), help="How many runs, the dearest first.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@URL
+def usage(project: str, runs: int, as_json: bool, url: str | None) -> None:
+    """What PROJECT spends today and this month, what it holds, reserves and may."""
+    from dayrun.show_money import usage_in_full
+
+    with connected(url) as client:
+        found = client.usage(project, runs)
+    if as_json:
+        click.echo(found.model_dump_json(indent=1))
+    else:
+        console().print(usage_in_full(found))
 
 
 @main.command()
@@ -296,6 +375,23 @@ def report_end(run: "Run") -> None:
         return
     lines = [f"{run.id} {run.state}" + (f": {run.cause}" if run.cause else ""), *run.evidence[:12]]
     raise fail(*lines)
+
+
+def named_recipe(recipe: str) -> Any:
+    """The document in a file, or the name of a built-in recipe, unread: names are for others to judge."""
+    # a file is meant where there is one, or where the name could only be one
+    is_file = recipe.endswith(".json") or "/" in recipe or Path(recipe).is_file()
+    return read_json(Path(recipe), "RECIPE") if is_file else recipe
+
+
+def patch_of(settings: tuple[str, ...], overrides: Path | None) -> Any:
+    """--overrides, then every --set, as one merge patch; empty where nothing was given."""
+    from dayrun.recipe import merge_patch
+
+    patch: Any = read_json(overrides, "--overrides") if overrides else {}
+    for setting in settings:
+        patch = merge_patch(patch, one_setting(setting))
+    return patch
 
 
 def read_json(path: Path, flag: str) -> Any:

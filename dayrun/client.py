@@ -47,6 +47,15 @@ class Cost(BaseModel):
     dollars: float
 
 
+class Waiting(BaseModel):
+    """Why a queued run has not begun: a code, a sentence, its place (1 is next), and when it may begin if that is known."""
+
+    code: str
+    because: str
+    place: int | None = None
+    expected_start: datetime | None = None
+
+
 class Run(BaseModel):
     """A run as the service tells of it; `recipe` and `moves` are there when one run was asked for."""
 
@@ -60,6 +69,8 @@ class Run(BaseModel):
     attempt: int
     attempts_allowed: int
     next_attempt_at: datetime | None = None
+    priority: int = 0
+    waiting: Waiting | None = None
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -143,6 +154,85 @@ class Member(BaseModel):
     added_by: str
 
 
+class AttemptCost(BaseModel):
+    attempt: int
+    accelerators: int
+    dollars_per_accelerator_hour: float
+    held_from: datetime
+    held_until: datetime | None = None
+    accelerator_hours: float
+    dollars: float
+
+
+class Predicted(BaseModel):
+    hours: float | None = None
+    dollars: float
+    basis: str
+
+
+class CapLeft(BaseModel):
+    name: str
+    unit: Literal["dollars", "hours"]
+    period: str | None = None
+    limit: float
+    used: float
+    left: float
+
+
+class RunCost(BaseModel):
+    """What a run has cost by attempt, what it is predicted to cost, and what its limits leave."""
+
+    run: str
+    project: str
+    accelerators: int
+    dollars_per_accelerator_hour: float
+    accelerator_hours: float
+    dollars: float
+    dollars_per_hour: float
+    attempts: list[AttemptCost]
+    predicted: Predicted | None = None
+    reserved_dollars: float
+    caps: list[CapLeft]
+
+
+class ProjectCaps(BaseModel):
+    accelerators: int | None = None
+    dollars_per_day: float | None = None
+    dollars_per_month: float | None = None
+
+
+class RunUsage(BaseModel):
+    run: str
+    name: str
+    state: State
+    accelerator_hours: float
+    dollars: float
+
+
+class DayUsage(BaseModel):
+    day: str
+    dollars: float
+
+
+class ProjectUsage(BaseModel):
+    """What a project spends, holds, reserves and may. Days and months are UTC's."""
+
+    project: str
+    at: datetime
+    dollars_today: float
+    dollars_this_month: float
+    dollars_per_hour: float
+    accelerators_held: int
+    reserved_dollars: float
+    runs_without_prediction: int
+    caps: ProjectCaps
+    left_today: float | None = None
+    left_this_month: float | None = None
+    days: list[DayUsage]
+    runs: list[RunUsage]
+    more_runs: int
+
+
 class ServiceError(Exception):
     """The service refused. `status`, `detail` and `errors` (pointer, value, because, nearest) are those of its problem details."""
 
@@ -182,10 +272,11 @@ class Client:
         *,
         overrides: dict[str, Any] | None = None,
         labels: dict[str, str] | None = None,
+        priority: int = 0,
         idempotency_key: str | None = None,
     ) -> Run:
         """Store a run. It is sent with an Idempotency-Key, so that a lost answer never makes a second run. Raises ServiceError."""
-        body = {"recipe": recipe, "overrides": overrides, "labels": labels or {}}
+        body = {"recipe": recipe, "overrides": overrides, "labels": labels or {}, "priority": priority}
         return Run.model_validate(self._post("/runs", idempotency_key, body).json())
 
     def run(self, run_id: str) -> Run:
@@ -203,6 +294,17 @@ class Client:
 
     def cancel(self, run_id: str) -> Run:
         return self._move(run_id, "cancel")
+
+    def change_run(self, run_id: str, *, priority: int | None = None, labels: dict[str, str | None] | None = None) -> Run:
+        """Change a queued run's priority, or labels, which are merged into those that there are; None takes one away."""
+        body = {name: value for name, value in (("priority", priority), ("labels", labels)) if value is not None}
+        return Run.model_validate(self._send("PATCH", f"/runs/{quote(run_id)}", json=body).json())
+
+    def cost(self, run_id: str) -> RunCost:
+        return RunCost.model_validate(self._get(f"/runs/{quote(run_id)}/cost").json())
+
+    def usage(self, project: str = "default", runs: int = 20) -> ProjectUsage:
+        return ProjectUsage.model_validate(self._get(f"/projects/{quote(project)}/usage", {"limit": runs}).json())
 
     def follow(self, run_id: str, every_seconds: float = 0.5) -> Iterator[Run]:
         """The run again and again, until it is over or paused; a service that is away for a moment is waited for, for a minute."""

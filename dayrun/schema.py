@@ -1,6 +1,10 @@
-"""`python -m dayrun.schema --write | --check`: the recipe's JSON Schema and its table of fields in docs/, made from the code alone."""
+"""`python -m dayrun.schema --write | --check`: what docs/ shows of the code, made from the code alone.
+
+The recipe's JSON Schema, its table of fields, and the worked example of the estimate.
+"""
 
 import argparse
+import io
 import json
 import sys
 import types
@@ -10,10 +14,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from dayrun import builtin
+from dayrun.plan import Plan, plan
 from dayrun.recipe import Recipe
+from dayrun.rules import load
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- fields: made by `make schema` -->", "<!-- end of fields -->"
+PLAN_BEGIN, PLAN_END = "<!-- plan: made by `make schema` -->", "<!-- end of plan -->"
 
 
 def schema() -> str:
@@ -77,12 +85,34 @@ def table() -> str:
     return "\n".join([BEGIN, "| field | type | default | meaning |", "| --- | --- | --- | --- |", *rows(Recipe, ""), END])
 
 
+def worked_example() -> str:
+    """What `dayrun plan prx-24h` prints, without what this trainer cannot do yet: that changes with the trainer, not with the estimate."""
+    from rich.console import Console
+
+    from dayrun.plan_table import show
+
+    found = plan(load(builtin.get("prx-24h"), for_training=False))
+    page = io.StringIO()
+    verdicts = [verdict for verdict in found.verdicts if verdict.about != "trainer"]
+    show(Console(file=page, width=120), Plan(estimate=found.estimate, verdicts=verdicts))
+    lines = "\n".join(line.rstrip() for line in page.getvalue().splitlines())
+    return f"{PLAN_BEGIN}\n```\n$ dayrun plan prx-24h\n{lines}\n```\n{PLAN_END}"
+
+
 def wanted() -> dict[Path, str]:
     """What the files in docs/ should hold."""
-    page = DOCS / "recipes.md"
+    recipes, estimate = DOCS / "recipes.md", DOCS / "estimate.md"
+    return {
+        DOCS / "recipe.schema.json": schema(),
+        recipes: replaced(recipes, BEGIN, table(), END),
+        estimate: replaced(estimate, PLAN_BEGIN, worked_example(), PLAN_END),
+    }
+
+
+def replaced(page: Path, begin: str, by: str, end: str) -> str:
+    """The page with what stands between two marks replaced."""
     text = page.read_text(encoding="utf-8")
-    before, after = text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
-    return {DOCS / "recipe.schema.json": schema(), page: before + table() + after}
+    return text[: text.index(begin)] + by + text[text.index(end) + len(end) :]
 
 
 def main() -> int:
@@ -96,7 +126,7 @@ def main() -> int:
         if writing:
             path.write_text(wanted()[path], encoding="utf-8")
         else:
-            print(f"{path} does not show the recipe as it is in the code: run `make schema`", file=sys.stderr)
+            print(f"{path} does not show what is in the code: run `make schema`", file=sys.stderr)
     return 0 if writing else bool(stale)
 
 

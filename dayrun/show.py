@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from dayrun.client import Client, Event, Run
+from dayrun.client import Client, Event, Run, Waiting
 
 COLOURS = {"running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "dim", "paused": "yellow"}
 QUIET = ("state_changed", "samples_drawn", "checkpoint_saved")
@@ -29,7 +29,14 @@ def duration(seconds: float | None) -> str:
 
 
 def state_text(run: Run) -> Text:
-    return Text(run.state + (f" ({run.cause})" if run.cause else ""), COLOURS.get(run.state, ""))
+    why = run.waiting.code if run.waiting else run.cause
+    return Text(run.state + (f" ({why})" if why else ""), COLOURS.get(run.state, ""))
+
+
+def waiting_line(waiting: Waiting) -> str:
+    place = f" (place {waiting.place})" if waiting.place else ""
+    start = f"; expected to begin {waiting.expected_start.astimezone():%Y-%m-%d %H:%M}" if waiting.expected_start else ""
+    return f"{waiting.because}{place}{start}"
 
 
 def number(value: float | None, form: str = ".4g") -> str:
@@ -69,6 +76,10 @@ def run_in_full(run: Run, events: list[Event]) -> Table:
     table.add_row("state", state_text(run))
     for line in run.evidence:
         table.add_row("", Text(line, "dim"))
+    if run.waiting:
+        table.add_row("waits", waiting_line(run.waiting))
+    if run.priority:
+        table.add_row("priority", str(run.priority))
     table.add_row("attempt", f"{run.attempt} of {run.attempts_allowed}")
     table.add_row("progress", f"{p.step} of {p.total_steps} steps ({p.fraction:.0%})" + (f", stage {p.stage}" if p.stage else ""))
     table.add_row("loss", number(p.loss))

@@ -5,9 +5,11 @@ from sqlalchemy import create_engine, pool, text
 
 from service.database import Base, Json, UtcDateTime
 from service.keys import tables as _keys  # noqa: F401
+from service.plans import tables as _plans  # noqa: F401
 from service.projects import tables as _projects  # noqa: F401
 from service.revisions import MIGRATION_LOCK
 from service.runs import tables as _runs  # noqa: F401
+from service.usage import tables as _usage  # noqa: F401
 
 
 def render_item(kind, item, _context):

@@ -25,6 +25,7 @@ class Action(StrEnum):
     READ_RUNS = "read runs"
     CREATE_RUNS = "create runs"
     MOVE_RUNS = "pause, resume, cancel or reorder runs"
+    PRIORITISE_RUNS = "give runs a priority above 0"
     DRAW_SAMPLES = "draw samples"
     EXPORT_RUNS = "export checkpoints"
     READ_PROJECT = "read a project and its budget"
@@ -44,6 +45,7 @@ LOWEST_ROLE: Mapping[Action, Role] = {
     Action.MOVE_RUNS: Role.WRITER,
     Action.DRAW_SAMPLES: Role.WRITER,
     Action.EXPORT_RUNS: Role.WRITER,
+    Action.PRIORITISE_RUNS: Role.ADMIN,
     Action.READ_AUDIT: Role.ADMIN,
     Action.MANAGE_WEBHOOKS: Role.ADMIN,
     Action.MANAGE_KEYS: Role.ADMIN,

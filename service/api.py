@@ -1,4 +1,6 @@
-"""`python -m service.api`: the API process. Listens on a socket that `serve` has bound, so that the port is known to be ours."""
+"""`python -m service.api`: an API process. Under `serve` it listens on the socket that `serve` has bound, so that the port is known to be
+ours; alone it binds its own. Any number may run.
+"""
 
 import os
 import socket
@@ -9,12 +11,18 @@ from service.app import create_app
 from service.parent import die_with_parent
 from service.settings import Settings
 
+DRAIN_SECONDS = 5
+"""From SIGTERM on: requests that are being answered are finished, open event streams of browsers are cut then."""
+
 
 def main() -> None:
     die_with_parent()
-    listener = socket.socket(fileno=int(os.environ["DAYRUN_LISTENER"]))
-    # open event streams of browsers must not hold a Ctrl-C back for longer than this
-    config = uvicorn.Config(create_app(Settings()), log_level="warning", timeout_graceful_shutdown=2, lifespan="on")
+    settings = Settings()
+    if (number := os.environ.get("DAYRUN_LISTENER")) is not None:
+        listener = socket.socket(fileno=int(number))
+    else:
+        listener = socket.create_server((settings.host, settings.port), backlog=512)
+    config = uvicorn.Config(create_app(settings), log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="on")
     uvicorn.Server(config).run(sockets=[listener])
 
 

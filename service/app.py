@@ -12,19 +12,22 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dayrun import __version__
-from service import health, recipes
+from service import health, reachable, recipes
 from service.context import Context
 from service.database import Database
+from service.hints import Hints
 from service.http import problem
 from service.http.door import Door
 from service.http.identity import GUARDED
 from service.http.problem import Problem
 from service.keys import endpoints as keys
 from service.launchers.local import LocalLauncher
+from service.plans import endpoints as plans
 from service.projects import endpoints as projects
-from service.runs import endpoints
+from service.runs import amend, endpoints
 from service.settings import Settings
 from service.tasks import make_celery
+from service.usage import endpoints as usage
 
 WEB = Path(__file__).parent / "web"
 POLICY = (
@@ -37,8 +40,11 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         database = Database(settings)
-        app.state.context = context = Context(settings, database, LocalLauncher(settings), make_celery(settings))
+        hints = Hints(make_celery(settings))
+        probes = reachable.broker(settings), reachable.objects(settings)
+        app.state.context = context = Context(settings, database, LocalLauncher(settings), hints, *probes)
         yield
+        hints.close()
         await context.credentials.close()
         await database.close()
 
@@ -51,8 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
     )
     problem.install(app)
-    for router in (endpoints.router, recipes.router, projects.router, keys.router):
-        app.include_router(router, responses=GUARDED)
+    for one in (endpoints, plans, amend, usage, recipes, projects, keys):
+        app.include_router(one.router, responses=GUARDED)
     app.include_router(health.router)
     app.add_middleware(Door, settings=settings)
     app.add_middleware(Guard, largest=settings.request_bytes)

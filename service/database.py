@@ -10,11 +10,13 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from select import POLLERR, POLLHUP, POLLIN, poll
 from typing import Any
 
 from sqlalchemy import DateTime, Engine, Text, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
@@ -67,6 +69,7 @@ def new_id(prefix: str) -> str:
 
 class Database:
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.engine: AsyncEngine = create_async_engine(
             settings.database_url,
             connect_args=connect_arguments(settings),
@@ -78,8 +81,10 @@ class Database:
         self.is_postgres = self.engine.dialect.name == "postgresql"
         if not self.is_postgres:
             prepare(self.engine.sync_engine)
-        elif settings.database_pgbouncer:
-            limit_each_transaction(self.engine.sync_engine, settings)
+        else:
+            leave_dead_connections(self.engine.sync_engine)
+            if settings.database_pgbouncer:
+                limit_each_transaction(self.engine.sync_engine, settings)
         # a reader on Postgres needs no transaction, and BEGIN and ROLLBACK would cost two round trips
         readers = self.engine.execution_options(isolation_level="AUTOCOMMIT") if self.is_postgres else self.engine
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
@@ -107,12 +112,29 @@ def connect_arguments(settings: Settings) -> dict[str, Any]:
     """What the driver is told for each connection."""
     if settings.database is None:
         return {"timeout": settings.database_busy_seconds}
+    # a server that vanished without a word (a host that died, a network that parted) is given up after a while, not after two hours
+    patience = {"connect_timeout": 5, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
     if settings.database_pgbouncer:  # it passes on neither start-up options nor prepared statements in transaction mode
-        return {"connect_timeout": 5, "prepare_threshold": None}
+        return {**patience, "prepare_threshold": None}
     limits = (
         f"-c statement_timeout={settings.database_statement_seconds * 1000:.0f} -c lock_timeout={settings.database_busy_seconds * 1000:.0f}"
     )
-    return {"connect_timeout": 5, "options": f"{limits} -c timezone=UTC"}
+    return {**patience, "options": f"{limits} -c timezone=UTC"}
+
+
+def leave_dead_connections(engine: Engine) -> None:
+    """Before a pooled connection is used, see whether the server has hung up on it (a restart, a failover), and then take new ones.
+
+    An idle server says nothing: what there is to read is its farewell. That costs no round trip, as a ping would for each request.
+    """
+
+    def taken(_connection: Any, record: Any, _proxy: Any) -> None:
+        watch = poll()
+        watch.register(record.driver_connection.fileno(), POLLIN | POLLHUP | POLLERR)
+        if watch.poll(0):
+            raise InvalidatePoolError("the database has closed the connection")
+
+    event.listen(engine, "checkout", taken)
 
 
 def limit_each_transaction(engine: Engine, settings: Settings) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.launchers.local import ROOT
 from service.revisions import WrongVersion, bring_up_to_date, sync_url
 from service.settings import Settings
+from service.stack import MissingProgram, PartFailed, Stack
 
 PARTS = {"api": "service.api", "worker": "service.worker"}
 GOOD_LIFE_SECONDS = 10.0
@@ -35,6 +36,20 @@ STOP_SECONDS = 10.0
 
 class Refused(Exception):
     """The service cannot start; the message is one line that says why and what to do. Nothing was changed."""
+
+
+def start_stack(settings: Settings) -> tuple[Stack, Settings]:
+    """Parts of a cluster in HOME/stack, and settings that use them. Raises Refused."""
+    given = [f"DAYRUN_{name.upper()}" for name in ("database", "broker", "runs") if getattr(settings, name) is not None]
+    if given:
+        raise Refused(f"--stack brings a database, a broker and a store, and {', '.join(given)} names another: leave out one or the other")
+    try:
+        stack = Stack(settings.root / "stack")
+        stack.start()
+    except (MissingProgram, PartFailed) as error:
+        raise Refused(f"--stack: {error}") from error
+    os.environ.update(stack.environment)  # our children's too: the store's credentials are no settings of ours
+    return stack, settings.model_copy(update=stack.settings)
 
 
 def lock_home(settings: Settings) -> IO[str]:
@@ -173,8 +188,9 @@ def active_runs(settings: Settings) -> int:
     return 0
 
 
-def serve(settings: Settings, may_migrate: bool = False) -> int:
+def serve(settings: Settings, may_migrate: bool = False, with_stack: bool = False) -> int:
     """Run until Ctrl-C or SIGTERM; returns the exit code."""
+    stack: Stack | None = None
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -184,9 +200,13 @@ def serve(settings: Settings, may_migrate: bool = False) -> int:
         check_auth(settings)
         lock = lock_home(settings)
         listener = bind(settings)
+        if with_stack:
+            stack, settings = start_stack(settings)
         bring_up_to_date(settings, may_migrate)
     except (Refused, WrongVersion) as error:
         print(f"dayrun serve: {error}", file=sys.stderr)
+        if stack is not None:
+            stack.stop()
         return 2
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
@@ -213,6 +233,8 @@ def serve(settings: Settings, may_migrate: bool = False) -> int:
         part.stop()
     Path(settings.root / "serve.json").unlink(missing_ok=True)
     listener.close()
+    if stack is not None:
+        stack.stop()
     if left:
         print(f"{left} run{'s' if left > 1 else ''} train on without the service; the next `dayrun serve` finds them again")
     return 0

@@ -1,9 +1,10 @@
 """The real parts of a cluster on this machine: Postgres, Valkey (or Redis) and an S3 server (SeaweedFS), on free loopback ports.
 
-`make stack` and `dayrun serve --stack` use it, and the tests, which also stop and start single parts. Nothing here is meant to hold data
-that somebody needs: passwords are random, disks are not flushed, and what a temporary folder holds goes with it.
+`make stack` and `dayrun serve --stack` use it, and the tests, which also stop and start single parts. A folder that is used again brings
+its data and passwords back. Still, this is for trials: disks are not flushed, and a machine that loses power may lose everything.
 """
 
+import fcntl
 import json
 import os
 import pwd
@@ -21,10 +22,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.request import urlopen
 
+import obstore
 import psycopg
+from obstore.store import S3Store
+
+from service.parent import end_with_parent
 
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 START_SECONDS = 60.0
@@ -55,10 +60,25 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
+def account() -> dict[str, Any]:
+    """For Popen: who runs programs that refuse to be run by root."""
+    if os.geteuid() != 0:
+        return {}
+    try:
+        found = pwd.getpwnam("postgres")
+    except KeyError:
+        raise MissingProgram("there is no account `postgres` to run Postgres under; Debian's package postgresql makes one") from None
+    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+
+
 class Part:
-    """One program that is started, waited for, and stopped; `start` after `stop` finds its data and its port again."""
+    """One program that is started, waited for, and stopped; `start` after `stop` finds its data and its port again.
+
+    It ends when the thread that started it does: nothing is left behind by a kill.
+    """
 
     name = "part"
+    ended_by = signal.SIGTERM
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / self.name
@@ -75,11 +95,40 @@ class Part:
         raise NotImplementedError
 
     def spawn(self, command: list[str], **how: Any) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            return subprocess.Popen[bytes](command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **how)
+        with self.log.open("ab") as log, self._lock() as lock:
+            return subprocess.Popen[bytes](
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+                preexec_fn=lambda: end_with_parent(self.ended_by),
+                **how,
+            )
+
+    def _lock(self) -> IO[bytes]:
+        """Of the folder: the program inherits it and holds it as long as it lives, and one that was killed may still be ending."""
+        file = self.log.with_suffix(".lock").open("ab")
+        until = time.monotonic() + STOP_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    file.close()
+                    raise PartFailed(f"another {self.name} works in {self.folder}: stop that one, or choose another folder") from None
+                time.sleep(0.05)
+            else:
+                return file
+
+    def begin(self) -> None:
+        """Start the program without waiting for it."""
+        self.process = self.spawn(self.command())
 
     def start(self) -> None:
-        self.process = self.spawn(self.command())
+        """Raises PartFailed."""
+        self.begin()
         self.wait()
 
     def wait(self) -> None:
@@ -94,10 +143,10 @@ class Part:
         self.stop()
         raise PartFailed(f"{self.name} does not answer on 127.0.0.1:{self.port}; its log ends with\n{said}")
 
-    def stop(self, number: int = signal.SIGTERM) -> None:
+    def stop(self, number: int | None = None) -> None:
         if self.process is None:
             return
-        self.process.send_signal(number)
+        self.process.send_signal(number or self.ended_by)
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -112,15 +161,22 @@ class Part:
 class Postgres(Part):
     name = "postgres"
     user = "dayrun"
+    ended_by = signal.SIGINT  # it ends connections; SIGTERM would wait for them
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.password = secrets.token_urlsafe(16)
-        self._as: dict[str, Any] = {}
-        if os.geteuid() == 0:  # Postgres refuses to run as root
-            account = pwd.getpwnam("postgres")
-            self._as = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-            os.chown(self.folder, account.pw_uid, account.pw_gid)
+        self._as = account()
+        secret = self.folder / "password"
+        if not secret.exists():
+            secret.touch(0o600)
+            secret.write_text(secrets.token_urlsafe(16))
+        self.password = secret.read_text()
+        if self._as:
+            for path in (self.folder, secret):
+                os.chown(path, self._as["user"], self._as["group"])
+            for above in self.folder.parents:
+                if not above.stat().st_mode & 0o001:
+                    raise MissingProgram(f"{above} is closed to the account `postgres`, which runs Postgres: choose another folder")
 
     def url(self, database: str = "postgres", port: int | None = None) -> str:
         return f"postgresql://{self.user}:{self.password}@127.0.0.1:{port or self.port}/{database}"
@@ -145,19 +201,17 @@ class Postgres(Part):
             *options,
         ]
 
-    def start(self) -> None:
-        if not (self.folder / "data").exists():
-            secret = self.folder / "password"
-            secret.write_text(self.password)
-            if self._as:
-                os.chown(secret, self._as["user"], self._as["group"])
-            initdb = [program("initdb", package="postgresql"), "-D", str(self.folder / "data"), "-U", self.user, "-A", "scram-sha-256"]
-            made = self.spawn([*initdb, "--pwfile", str(secret), "-E", "UTF8", "--locale=C", "--no-sync"], cwd=self.folder, **self._as)
+    def begin(self) -> None:
+        data, draft = self.folder / "data", self.folder / "data.new"
+        if not data.exists():
+            shutil.rmtree(draft, ignore_errors=True)  # of one that was killed at it
+            initdb = [program("initdb", package="postgresql"), "-D", str(draft), "-U", self.user, "-A", "scram-sha-256"]
+            options = ["--pwfile", str(self.folder / "password"), "-E", "UTF8", "--locale=C", "--no-sync"]
+            made = self.spawn([*initdb, *options], cwd=self.folder, **self._as)
             if made.wait() != 0:
                 raise PartFailed(f"initdb failed: {self.log.read_text(errors='replace')[-2000:]}")
-            secret.unlink()
+            draft.rename(data)
         self.process = self.spawn(self.command(), cwd=self.folder, **self._as)
-        self.wait()
 
     def answers(self) -> bool:
         try:
@@ -166,14 +220,55 @@ class Postgres(Part):
             return False
         return True
 
-    def stop(self, number: int = signal.SIGINT) -> None:
-        super().stop(number)  # SIGINT ends connections; SIGTERM would wait for them
-
     def create_database(self, name: str) -> str:
         """A new, empty database; returns its address."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')  # pyright: ignore[reportArgumentType, reportCallIssue]
         return self.url(name)
+
+
+class PgBouncer(Part):
+    """In transaction mode, before `postgres`. No part of a Stack: the tests put it between."""
+
+    name = "pgbouncer"
+    ended_by = signal.SIGTERM
+
+    def __init__(self, folder: Path, postgres: Postgres, connections: int = 5) -> None:
+        super().__init__(folder)
+        self._postgres, self._as = postgres, account()
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": self.port,
+            "auth_type": "scram-sha-256",
+            "auth_file": self.folder / "users.txt",
+            "pool_mode": "transaction",
+            "default_pool_size": connections,
+            "max_client_conn": 500,
+            "unix_socket_dir": "",
+        }
+        (self.folder / "users.txt").write_text(f'"{postgres.user}" "{postgres.password}"\n')
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        there = f"* = host=127.0.0.1 port={postgres.port}"
+        (self.folder / "pgbouncer.ini").write_text("\n".join(["[databases]", there, "[pgbouncer]", *lines, ""]))
+        if self._as:
+            for path in (self.folder, *self.folder.iterdir()):
+                os.chown(path, self._as["user"], self._as["group"])
+
+    def url(self, database: str) -> str:
+        return self._postgres.url(database, self.port)
+
+    def command(self) -> list[str]:
+        return [program("pgbouncer", package="pgbouncer"), str(self.folder / "pgbouncer.ini")]
+
+    def begin(self) -> None:
+        self.process = self.spawn(self.command(), cwd=self.folder, **self._as)
+
+    def answers(self) -> bool:
+        try:
+            psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
 
 class Valkey(Part):
@@ -185,7 +280,8 @@ class Valkey(Part):
 
     def command(self) -> list[str]:
         server = program("valkey-server", "redis-server", package="valkey or redis-server")
-        return [server, "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        options = ["--save", "", "--appendonly", "no", "--databases", "256", "--dir", str(self.folder)]
+        return [server, "--bind", "127.0.0.1", "--port", str(self.port), *options]
 
     def answers(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
@@ -195,13 +291,18 @@ class Valkey(Part):
 
 class S3(Part):
     name = "s3"
+    ended_by = signal.SIGKILL  # asked to end it takes 15 s, and what it has answered for is in its files anyway
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.key, self.secret = secrets.token_hex(10), secrets.token_urlsafe(30)
-        may = [{"accessKey": self.key, "secretKey": self.secret}]
-        identity = {"name": "dayrun", "credentials": may, "actions": ["Admin", "Read", "List", "Tagging", "Write"]}
-        (self.folder / "identities.json").write_text(json.dumps({"identities": [identity]}))
+        identities = self.folder / "identities.json"
+        if not identities.exists():
+            may = [{"accessKey": secrets.token_hex(10), "secretKey": secrets.token_urlsafe(30)}]
+            identity = {"name": "dayrun", "credentials": may, "actions": ["Admin", "Read", "List", "Tagging", "Write"]}
+            identities.touch(0o600)
+            identities.write_text(json.dumps({"identities": [identity]}))
+        known = json.loads(identities.read_text())["identities"][0]["credentials"][0]
+        self.key, self.secret = known["accessKey"], known["secretKey"]
         # SeaweedFS takes each of its gRPC ports 10,000 above the port for HTTP unless told otherwise
         self._ports = {name: free_port() for name in ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")}
         self._ports |= {name: free_port() for name in ("filer.port", "filer.port.grpc", "s3.port.grpc")}
@@ -240,22 +341,38 @@ class S3(Part):
         with urlopen(f"http://127.0.0.1:{self.port}/status", timeout=5) as answer:
             return answer.status == 200
 
+    def create_bucket(self, name: str) -> None:
+        """The server makes a bucket for the first object that is put into it."""
+        store: Any = S3Store(
+            name,
+            endpoint=self.environment["AWS_ENDPOINT_URL"],
+            access_key_id=self.key,
+            secret_access_key=self.secret,
+            region=self.environment["AWS_REGION"],
+            client_options={"allow_http": True},
+        )
+        obstore.put(store, ".made", b"")
+
 
 class Stack:
     """Parts of a cluster, in a folder of their own."""
 
     def __init__(self, folder: Path) -> None:
+        folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o711)  # Postgres runs under an account of its own and must be able to pass
+        self.folder = folder
         self.postgres, self.valkey, self.s3 = Postgres(folder), Valkey(folder), S3(folder)
-        self.parts: tuple[Part, ...] = (self.postgres, self.valkey, self.s3)
+        self.parts: tuple[Part, ...] = (self.valkey, self.s3, self.postgres)
 
     def start(self) -> None:
         """All parts at once. Raises MissingProgram or PartFailed, with none left running."""
         try:
+            for part in self.parts:
+                part.begin()
             with ThreadPoolExecutor() as threads:
-                for started in [threads.submit(part.start) for part in self.parts]:
-                    started.result()
+                list(threads.map(Part.wait, self.parts))
+            self.s3.create_bucket(BUCKET)
         except Exception:
             self.stop()
             raise
@@ -272,10 +389,14 @@ class Stack:
         self.stop()
 
     @property
+    def settings(self) -> dict[str, str]:
+        """Fields of Settings with which a service uses these parts."""
+        return {"database": self.postgres.url(), "broker": self.valkey.url, "runs": f"s3://{BUCKET}/runs"}
+
+    @property
     def environment(self) -> dict[str, str]:
-        """Settings with which a service uses these parts."""
-        own = {"DAYRUN_DATABASE": self.postgres.url(), "DAYRUN_BROKER": self.valkey.url, "DAYRUN_RUNS": f"s3://{BUCKET}/runs"}
-        return own | self.s3.environment
+        """The same as environment variables, with the credentials of the store."""
+        return {f"DAYRUN_{name.upper()}": value for name, value in self.settings.items()} | self.s3.environment
 
 
 def main() -> int:

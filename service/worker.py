@@ -1,12 +1,20 @@
-"""`python -m service.worker`: the Celery worker process, with the schedule in a thread of it."""
+"""`python -m service.worker`: a worker process: Celery's consumer of hints, and the chores in a thread beside it.
+
+Any number of workers may run. On SIGTERM one frees the run that it looks at, and ends.
+"""
 
 from service.parent import die_with_parent
-from service.tasks import app
+from service.tasks import app, worker
 
 
 def main() -> None:
     die_with_parent()
-    app.worker_main(["worker", "--pool=solo", "--loglevel=WARNING", "--without-mingle", "--without-gossip", "--without-heartbeat"])
+    shared = worker()
+    shared.run(shared.begin_chores())  # before the broker is asked for: runs are looked after without it
+    try:
+        app.worker_main(["worker", "--pool=solo", "--loglevel=WARNING", "--without-mingle", "--without-gossip", "--without-heartbeat"])
+    finally:
+        shared.run(shared.end_chores())
 
 
 if __name__ == "__main__":

@@ -1,23 +1,33 @@
 """What tests of several folders share: the tiny data, and a whole service of one's own."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psutil
 import pytest
 
 from dayrun.client import Client, Run
 from dayrun.objects import Prefix
 from dayrun.run_folder import RunFolder
+from service.stack import BUCKET, Stack
+
+# no test may fail by how slow the machine is, nor by luck that nobody can have again
+hypothesis.settings.register_profile("dayrun", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("dayrun")
 
 ROOT = Path(__file__).resolve().parents[1]
+QUEUES = itertools.count(1)
+"""Valkey's databases: one a service."""
 PATIENCE_SECONDS = 120.0
 """A condition that is not met by then never will be: no test passes or fails by how fast the machine is."""
 
@@ -39,19 +49,43 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_data(tmp_path_factory.mktemp("data") / "tiny")
 
 
-class Service:
-    """`python -m service` on a folder and a free port, as a person starts it."""
+def without_settings() -> dict[str, str]:
+    """The environment, less what would tell a service how to be."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DAYRUN_")}
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Postgres, Valkey and S3, and the credentials of the last in the environment. Not below pytest's folder: Postgres cannot enter it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="dayrun-stack-") as folder,
+        pytest.MonkeyPatch.context() as patched,
+        Stack(Path(folder)) as parts,
+    ):
+        for name, value in parts.s3.environment.items():
+            patched.setenv(name, value)
+        yield parts
+
+
+def cluster(stack: Stack, name: str, runs_in_s3: bool = False) -> dict[str, str]:
+    """Settings of a service on Postgres and Valkey, on a database and a queue of its own."""
+    broker = f"{stack.valkey.url.removesuffix('/0')}/{next(QUEUES)}"
+    settings = {"DAYRUN_DATABASE": stack.postgres.create_database(name), "DAYRUN_BROKER": broker}
+    return settings | ({"DAYRUN_RUNS": f"s3://{BUCKET}/{name}"} if runs_in_s3 else {})
+
+
+class Service:
+    """`python -m service` on a folder and a free port, as a person starts it, with `settings` in its environment."""
+
+    def __init__(self, home: Path, settings: dict[str, str] | None = None, options: tuple[str, ...] = ()) -> None:
+        self.home, self.settings, self.options = home, settings or {}, options
         self.start()
 
     def start(self) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("DAYRUN_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "service", "--home", str(self.home), "--port", "0"],
+            [sys.executable, "-m", "service", "--home", str(self.home), "--port", "0", *self.options],
             cwd=ROOT,
-            env=environment,
+            env={**without_settings(), **self.settings},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -80,7 +114,8 @@ class Service:
         return self.process.wait(PATIENCE_SECONDS)
 
     def folder(self, run: Run | str) -> RunFolder:
-        return RunFolder(Prefix(self.home / "runs" / (run if isinstance(run, str) else run.id)))
+        runs = self.settings.get("DAYRUN_RUNS", str(self.home / "runs"))
+        return RunFolder(Prefix(f"{runs}/{run if isinstance(run, str) else run.id}"))
 
     def started(self, run: Run, attempt: int = 1) -> dict[str, int]:
         """Pids of the launcher's own process and of torchrun."""
@@ -110,8 +145,22 @@ class Service:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for all tests that do not mistreat it beyond what it must survive."""
+    """One service on the embedded parts, for all tests that do not mistreat it beyond what it must survive."""
     running = Service(tmp_path_factory.mktemp("home"))
     yield running
     if running.process.poll() is None:
         assert running.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One S3 server, for this process and all that it starts."""
+    from tests.stack import S3Server
+
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in server.environment.items():
+            patched.setenv(name, value)
+        server.start()
+        yield server
+        server.stop()

@@ -2,16 +2,17 @@
 
     torchrun --nproc-per-node 2 -m trainer RECIPE --out FOLDER [--attempt N]
 
-Exit codes: 0 trained to the end; 75 told to stop, checkpoint written, start again to go on; 70 ended for a cause that the last event
-names; 2 wrong usage.
+RECIPE and FOLDER are paths or URLs (s3://bucket/runs/1). Exit codes: 0 trained to the end; 75 told to stop, checkpoint written, start
+again to go on; 70 ended for a cause that the last event names, or overtaken by a later attempt; 2 wrong usage.
 """
 
 import argparse
 import os
-import subprocess
 import sys
 import traceback
-from pathlib import Path
+
+PATIENCE_SECONDS = 60.0
+"""How long an object store may be away before a checkpoint counts as failed: a restart of the store is no event."""
 
 
 def main() -> int:
@@ -20,27 +21,43 @@ def main() -> int:
     stop = StopSignal()
     options = parse(sys.argv[1:])
     from dayrun.objects import Prefix
+    from dayrun.run_folder import EXIT_FAILED, RunFolder
+    from trainer.logs import CopiedOutput
+
+    rank = int(os.environ.get("RANK", 0))
+    folder = RunFolder(Prefix(options.out, options.patience))
+    try:
+        # every rank finds the same number, since rank 0 claims it only once all have joined
+        attempt = options.attempt or folder.newest_attempt() + 1
+    except OSError as error:
+        print(error, file=sys.stderr, flush=True)
+        return EXIT_FAILED
+    output = CopiedOutput(folder, attempt, rank)
+    try:
+        return train(options.recipe, folder, attempt, rank, stop)
+    finally:
+        output.end(options.patience)
+
+
+def train(recipe_url: str, folder, attempt: int, rank: int, stop) -> int:
+    """One rank of one attempt; everything that ends it is an event and an exit code."""
+    from dayrun.objects import read_url
     from dayrun.rules import RecipeErrors, load
-    from dayrun.run_folder import EXIT_FAILED, EXIT_STOPPED, RunFolder, StaleAttempt
+    from dayrun.run_folder import EXIT_FAILED, EXIT_STOPPED, StaleAttempt
     from trainer.faults import PeerLostError, cause_of, evidence_of
     from trainer.parallel import join, leave
     from trainer.telemetry import Telemetry
     from trainer.train import Run
 
-    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    folder = RunFolder(Prefix(options.out))
-    # every rank finds the same number, since rank 0 claims it only once all have joined
-    attempt = options.attempt or folder.newest_attempt() + 1
-    log_to(folder, attempt, rank)
-    telemetry = Telemetry(folder.prefix, attempt, rank)
+    telemetry = Telemetry(folder, attempt, rank)
     run = None
     try:
-        recipe = load(Path(options.recipe).read_bytes())
+        recipe = load(read_url(recipe_url))
         world = join(recipe.hardware)
         if world.leads:
-            folder.claim_attempt(attempt, {"world_size": size, "recipe": recipe.name})
+            folder.claim_attempt(attempt, {"world_size": world.size, "recipe": recipe.name})
             folder.put_recipe(recipe.model_dump(mode="json"))
-            telemetry.event("attempt_started", 0, world_size=size, device=str(world.device), host=os.uname().nodename)
+            telemetry.event("attempt_started", 0, world_size=world.size, device=str(world.device), host=os.uname().nodename)
         run = Run(recipe, folder, attempt, world, telemetry, stop)
         outcome = run.train()
         if world.leads:
@@ -66,26 +83,12 @@ def main() -> int:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="trainer", description="Train one recipe into one run folder; resumes what is there.")
-    parser.add_argument("recipe", help="recipe as a JSON file")
+    parser.add_argument("recipe", help="recipe as a JSON file, or the URL of one")
     parser.add_argument("--out", required=True, help="the run's folder; an existing one is resumed from its newest good checkpoint")
     parser.add_argument("--attempt", type=int, help="number of this launch; default: one more than the folder has seen")
+    about_patience = "seconds that an object store may be away before a write to it counts as failed; default: %(default)g"
+    parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, help=about_patience)
     return parser.parse_args(arguments)
-
-
-def log_to(folder, attempt: int, rank: int) -> None:
-    """Copy what this process prints to logs/<attempt>/<rank>.log as well, through a `tee` that outlives a kill −9 of ours."""
-    if folder.prefix.path is None:
-        return
-    path = folder.prefix.path / folder.log_key(attempt, rank)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # a session of its own: the signals that stop the trainer must not cut off the last lines it prints about it
-    tee = subprocess.Popen(["tee", "-a", str(path)], stdin=subprocess.PIPE, start_new_session=True)
-    assert tee.stdin is not None
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(tee.stdin.fileno(), 1)
-    os.dup2(tee.stdin.fileno(), 2)
-    tee.stdin.close()
 
 
 if __name__ == "__main__":

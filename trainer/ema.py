@@ -24,6 +24,11 @@ class AveragedWeights:
         weight = 1.0 if steps_done <= self._fields.start else 1 - self._fields.decay
         torch._foreach_lerp_(list(self.tensors.values()), [self._live[name].detach() for name in self.tensors], weight)
 
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Begin anew from the weights as they are now."""
+        torch._foreach_copy_(list(self.tensors.values()), [self._live[name].detach() for name in self.tensors])
+
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The model carries the averaged weights inside this block, and its own again after it."""

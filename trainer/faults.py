@@ -7,8 +7,10 @@ from types import FrameType
 
 import torch
 
+from dayrun.objects import StoreError
 from dayrun.rules import RecipeErrors
 from dayrun.run_folder import Cause
+from trainer.text import TowerError
 
 
 class StopSignal:
@@ -45,7 +47,7 @@ class PeerLostError(Exception):
 def cause_of(error: BaseException) -> Cause | None:
     """The typed cause of an exception that ended the training, or None where another rank is to blame."""
     text = str(error)
-    if isinstance(error, RecipeErrors):
+    if isinstance(error, RecipeErrors | TowerError):
         return "spec"
     if isinstance(error, DataFault):
         return "data"
@@ -53,7 +55,8 @@ def cause_of(error: BaseException) -> Cause | None:
         return "diverged"
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
         return "oom"
-    if isinstance(error, StorageFault) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)):
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    if full or isinstance(error, StorageFault | StoreError):
         return "storage"
     if isinstance(error, torch.distributed.DistBackendError) or "gloo" in text.lower() or "nccl" in text.lower():
         return "nccl_timeout" if "timed out" in text.lower() or "timeout" in text.lower() else None

@@ -4,15 +4,18 @@ Today every rank holds the whole model and gradients are averaged. Sharding belo
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from dayrun.recipe import Hardware
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,9 @@ class World:
     rank: int
     size: int
     device: torch.device
+    node: int = 0
+    leads_node: bool = True
+    """The one rank of its machine that fills and clears what all of them share there."""
 
     @property
     def leads(self) -> bool:
@@ -43,6 +49,19 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def together(self, action: Callable[[], T]) -> list[T]:
+        """What `action` returned on every rank; raises on every rank what it raised on the first, so that none waits for one that left."""
+        result, error = None, None
+        try:
+            result = action()
+        except Exception as raised:
+            error = raised
+        outcomes = self.gather((result, error))
+        for _, first in outcomes:
+            if first is not None:
+                raise error or first
+        return [result for result, _ in outcomes]
+
 
 def join(hardware: Hardware) -> World:
     """Join the process group that torchrun's environment describes; a process started without torchrun is a world of one."""
@@ -56,7 +75,7 @@ def join(hardware: Hardware) -> World:
         torch.cuda.set_device(device)
     store = None if "MASTER_ADDR" in os.environ else dist.HashStore()
     dist.init_process_group(backend, rank=rank, world_size=size, store=store, timeout=timedelta(minutes=10))
-    return World(rank, size, device)
+    return World(rank, size, device, int(os.environ.get("GROUP_RANK", 0)), int(os.environ.get("LOCAL_RANK", 0)) == 0)
 
 
 def leave() -> None:

@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dayrun.recipe import Recipe, SampleSet
-from dayrun.run_folder import RunFolder, SampleImage, SampleIndex, step_name
+from dayrun.run_folder import RunFolder, SampleImage, SampleIndex
 from trainer.flow import euler, sampling_grid, start_noise, velocity_of
 from trainer.parallel import World
+from trainer.text import TowerError, clean, load_text_encoder
 
 CHUNK = 16
 """Pictures that one rank draws at a time: small enough that a person sees them come."""
@@ -32,15 +33,20 @@ class Prompts:
 
 
 def encode_prompts(recipe: Recipe, world: World) -> Prompts:
-    """Load the text tower on rank 0, encode what the recipe draws and the empty prompt, let the tower go, share the states."""
-    texts = list(dict.fromkeys(prompt for s in recipe.samples.sets for prompt in s.prompts))
-    needs_empty = recipe.objective.caption_dropout > 0 or bool(texts)
-    encoded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    if needs_empty and world.leads:
-        from trainer.text import clean, load_text_encoder  # the tower's library is slow to import: only where it is used
+    """The states of what the recipe draws and drops; nothing is loaded when there is neither."""
+    texts = [prompt for s in recipe.samples.sets for prompt in s.prompts]
+    return encode(recipe, texts, world) if recipe.objective.caption_dropout > 0 or texts else Prompts({})
 
+
+def encode(recipe: Recipe, texts: list[str], world: World) -> Prompts:
+    """Load the text tower on rank 0, encode `texts` and the empty prompt, let the tower go, share the states. Raises TowerError."""
+    encoded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    if world.leads:
         tower = load_text_encoder(recipe.text.source, recipe.text.tokens)
-        wanted = ["", *texts]
+        if tower.width != recipe.model.text_width:
+            because = f"its states are {tower.width} wide, /model/text_width is {recipe.model.text_width}: the model learnt from another"
+            raise TowerError(f"/text/source: {recipe.text.source!r}: {because}")
+        wanted = list(dict.fromkeys(["", *texts]))
         states, masks = tower.encode([clean(text, recipe.text.cleaning) for text in wanted])
         encoded = {text: (s.numpy(), m.numpy()) for text, s, m in zip(wanted, states, masks, strict=True)}
     return Prompts({text: (torch.from_numpy(s), torch.from_numpy(m)) for text, (s, m) in world.agree(encoded).items()})
@@ -94,10 +100,22 @@ def draw_sets(
 ) -> Iterator[tuple[str, int, float]]:
     """Draw `sets` into samples/<step>/, adding to the index after every chunk; yields (set, pictures, seconds) as each is done.
 
-    Every rank calls it with the same arguments. A set that an earlier attempt finished at this step is not drawn again.
+    Every rank calls it with the same arguments. A set that an earlier attempt finished at this step is not drawn again. Raises on
+    every rank: OSError when the store takes no pictures, StaleAttempt when the folder belongs to a later attempt.
     """
     pixels = next(s.pixels for s, end in stage_ends(recipe) if step <= end)
-    index = world.agree(read_index(folder, step, attempt) if world.leads else None)
+    index = world.together(lambda: read_index(folder, step, attempt) if world.leads else None)[0]
+    assert index is not None
+
+    def put(gathered: list[list[tuple[SampleImage, bytes]]]) -> None:
+        """Pictures first, so that the index never names one that is not there."""
+        folder.check_attempt(attempt)
+        for entry, data in (pair for rank in gathered for pair in rank):
+            folder.put_sample_picture(step, entry["file"], data)
+            index["images"].append(entry)
+        index["images"].sort(key=lambda image: (image["set"], image["seed"]))
+        put_index(folder, index)
+
     for sample_set in sets:
         have = {(i["set"], i["prompt"], i["seed"]) for i in index["images"]}
         wanted = [
@@ -113,16 +131,10 @@ def draw_sets(
                 pictures = draw_pictures(model, recipe, prompts, [p for _, p, _ in mine], [s for _, _, s in mine], pixels)
                 drawn = [(about(recipe, sample_set.name, n, p, s, pixels), png(x)) for (n, p, s), x in zip(mine, pictures, strict=True)]
             gathered = world.gather(drawn)
-            if world.leads:
-                for entry, data in (pair for rank in gathered for pair in rank):
-                    folder.prefix.put(f"samples/{step_name(step)}/{entry['file']}", data)
-                    index["images"].append(entry)
-                index["images"].sort(key=lambda image: (image["set"], image["seed"]))
-                put_index(folder, index)
+            world.together(lambda gathered=gathered: put(gathered) if world.leads else None)
         yield sample_set.name, len(wanted), time.monotonic() - begun
-    if world.leads:
-        index["complete"] = True
-        put_index(folder, index)
+    index["complete"] = True
+    world.together(lambda: put([]) if world.leads else None)
 
 
 def stage_ends(recipe: Recipe) -> list[tuple]:

@@ -5,8 +5,7 @@ import threading
 import time
 from typing import Any
 
-from dayrun.objects import Prefix
-from dayrun.run_folder import EventType, LineWriter
+from dayrun.run_folder import EventType, LineWriter, RunFolder, StaleAttempt
 
 FLUSH_SECONDS = 1.0
 LOG_EVERY = 10
@@ -14,14 +13,19 @@ LOG_EVERY = 10
 
 
 class Telemetry:
-    """Rank 0 writes metrics and events; another rank writes only events of its own, to parts that no other rank uses."""
+    """Rank 0 writes metrics and events; another rank writes only events of its own, to parts that no other rank uses.
 
-    def __init__(self, prefix: Prefix, attempt: int, rank: int) -> None:
+    Once a later attempt has claimed the folder, nothing more is written; `check` tells.
+    """
+
+    def __init__(self, folder: RunFolder, attempt: int, rank: int) -> None:
         self._attempt, self._rank = attempt, rank
-        self._events = LineWriter(prefix, "events", attempt, rank)
-        self._metrics = LineWriter(prefix, "metrics", attempt, rank)
+        fence = lambda: folder.check_attempt(attempt)  # noqa: E731
+        self._events = LineWriter(folder.prefix, "events", attempt, rank, fence)
+        self._metrics = LineWriter(folder.prefix, "metrics", attempt, rank, fence)
         self._done = threading.Event()
         self._refused = False
+        self._stale: StaleAttempt | None = None
         self._thread = threading.Thread(target=self._flush_often, name="telemetry", daemon=True)
         self._thread.start()
 
@@ -35,12 +39,21 @@ class Telemetry:
             for name, value in values.items():
                 self._metrics.write({"step": step, "name": name, "value": value, "time": now})
 
+    def check(self) -> None:
+        """Raises StaleAttempt when the last flush found that a later attempt owns the folder; asks nobody, so it is free."""
+        if self._stale is not None:
+            raise self._stale
+
     def flush(self) -> None:
         """Make every line so far visible; lines that the store refuses are kept for the next time."""
+        if self._stale is not None:
+            return
         try:
             self._metrics.flush()
             self._events.flush()
             self._refused = False
+        except StaleAttempt as error:
+            self._stale = error
         except OSError as error:
             if not self._refused:
                 print(f"[rank {self._rank}] the run folder takes no lines now, they are kept: {error}", file=sys.stderr, flush=True)

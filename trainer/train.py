@@ -1,5 +1,6 @@
 """The training loop, to be read from top to bottom: what one run does from its recipe to its last picture."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dayrun.recipe import Recipe, Stage
-from dayrun.run_folder import RunFolder
-from trainer import checkpoint
+from dayrun.run_folder import Fork, RunFolder
+from trainer import checkpoint, fork
 from trainer.data.loader import BadSamples, Batch, Loader
 from trainer.ema import AveragedWeights
 from trainer.faults import DivergedError, StopSignal, StorageFault
@@ -136,23 +137,40 @@ class Run:
         return state | ({"ema": self.ema.tensors} if self.ema else {})
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint that proves whole; say which ones did not."""
-        choice = self.world.agree(self.newest_good_checkpoint() if self.world.leads else None)
-        if choice is None:
-            return
-        manifest = checkpoint.load(self.folder, self.state(), choice)
-        self.progress = Progress(manifest["step"], manifest["position"])
-        self.saved_step = choice
-        if self.world.leads:
-            self.telemetry.event("resumed", choice, checkpoint=choice)
+        """Go on from the newest checkpoint that proves whole and say which ones did not; else from what the run was forked from."""
+        steps = self.world.together(lambda: self.folder.checkpoints() if self.world.leads else [])[0]
+        resumed = next((step for step in reversed(steps) if self.resumed_from(step)), None)
+        if self.world.leads:  # before anything else is written: what an attempt that still lives saves past this is not ours
+            self.folder.went_on_from(self.attempt, resumed or 0)
+        if resumed is None and (parent := self.world.together(lambda: self.folder.fork() if self.world.leads else None)[0]):
+            self.start_from(parent)
 
-    def newest_good_checkpoint(self) -> int | None:
-        for step in reversed(self.folder.checkpoints()):
-            because = checkpoint.verify(self.folder, step)
-            if because is None:
-                return step
-            self.telemetry.event("checkpoint_rejected", step, checkpoint=step, because=because)
-        return None
+    def resumed_from(self, step: int) -> bool:
+        """Whether the checkpoint of `step` is whole; if so, this run now stands where it was written."""
+        try:
+            with checkpoint.at_hand(self.folder, self.world, step) as (files, manifest):
+                checkpoint.load(files, self.state())
+        except checkpoint.BadCheckpoint as error:
+            if self.world.leads:
+                self.telemetry.event("checkpoint_rejected", step, checkpoint=step, because=str(error))
+            return False
+        self.progress = Progress(manifest["step"], manifest["position"])
+        self.saved_step = step
+        if self.world.leads:
+            self.telemetry.event("resumed", step, checkpoint=step)
+        return True
+
+    def start_from(self, parent: Fork) -> None:
+        """Take over the parent's state, and save it as our own at once: the parent may delete its checkpoint at any time."""
+        manifest, digest = fork.take_over(parent, self.recipe, self.world, self.model, self.state())
+        if parent["weights"] == "all":
+            self.progress = Progress(manifest["step"], manifest["position"])
+        elif self.ema:
+            self.ema.restart()
+        if self.world.leads:
+            about = {"from": parent["from"], "weights": parent["weights"], "digest": digest}
+            self.telemetry.event("forked", self.progress.step, checkpoint=manifest["step"], **about)
+        self.save()
 
     def save(self) -> None:
         """A checkpoint of now. When it cannot be written, the recipe says whether the run goes on."""
@@ -171,7 +189,10 @@ class Run:
         self.saved_step = step
         if self.world.leads:
             self.telemetry.event("checkpoint_saved", step, seconds=round(saved.seconds, 3), bytes=saved.bytes)
-            checkpoint.prune(self.folder, self.recipe.checkpoints)
+            try:
+                checkpoint.prune(self.folder, self.attempt, self.recipe.checkpoints)
+            except OSError as error:  # the next one prunes again
+                print(f"old checkpoints are still there: {error}", file=sys.stderr, flush=True)
 
     # what people see
     def draw_due_samples(self) -> None:
@@ -181,15 +202,20 @@ class Run:
             return
         with self.ema.in_place() if self.ema and self.recipe.samples.ema else nullcontext():
             self.model.eval()
-            for name, images, seconds in draw_sets(
-                self.model, self.recipe, self.prompts, sets, self.folder, self.world, step, self.attempt
-            ):
+            try:
+                for name, images, seconds in draw_sets(
+                    self.model, self.recipe, self.prompts, sets, self.folder, self.world, step, self.attempt
+                ):
+                    if self.world.leads:
+                        self.telemetry.event("samples_drawn", step, set=name, images=images, seconds=round(seconds, 3))
+            except OSError as error:  # on every rank: pictures are no reason to stop
                 if self.world.leads:
-                    self.telemetry.event("samples_drawn", step, set=name, images=images, seconds=round(seconds, 3))
+                    self.telemetry.event("samples_failed", step, because=str(error))
             self.model.train()
 
     def report(self, loss: float, norm: float, factor: float, stage: Stage, window: "Window") -> None:
         step = self.progress.step
+        self.telemetry.check()
         self.telemetry.metric(step, loss=loss)
         if step % LOG_EVERY == 0 or step == self.recipe.total_steps:
             seconds = window.seconds / window.steps

@@ -20,8 +20,6 @@ from service.http.identity import actor_of
 from service.http.problem import Problem
 from service.runs.tables import IdempotencyRow
 
-ABANDONED_AFTER = timedelta(seconds=60)
-
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="Any unique string: repeating the request repeats the answer.")
 ]
@@ -79,14 +77,16 @@ async def claim_key(database: Database, operation: str, key: str, digest: str, c
         at = now()
         row: dict[str, Any] = {"operation": operation, "key": key, "digest": digest, "claim": claim, "created_at": at, "headers": {}}
         await session.execute(upsert(session, IdempotencyRow).values(row).on_conflict_do_nothing())
-        held = (await session.scalars(select(IdempotencyRow).where(IdempotencyRow.operation == operation, IdempotencyRow.key == key))).one()
+        # locked: of two that find the same claim abandoned, the second must see what the first has made of it
+        the_key = select(IdempotencyRow).where(IdempotencyRow.operation == operation, IdempotencyRow.key == key).with_for_update()
+        held = (await session.scalars(the_key)).one()
         if held.claim == claim:
             return None
         if held.digest != digest:
             raise Problem(422, f"Idempotency-Key {key!r} was used before with another body; take a new key", kind="key-reused")
         if held.status is not None and held.body is not None:
             return Answer(status=held.status, body=held.body, headers=held.headers)
-        if held.created_at > at - ABANDONED_AFTER:
+        if held.created_at > at - timedelta(seconds=database.settings.idempotency_claim_seconds):
             detail = f"the first request with Idempotency-Key {key!r} is still in flight; ask again in a second"
             raise Problem(409, detail, kind="in-flight", headers={"Retry-After": "1"})
         held.claim, held.created_at = claim, at

@@ -7,12 +7,16 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from obstore.exceptions import BaseError
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from starlette.exceptions import HTTPException
 
 from dayrun.recipe_errors import pointer
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = {"Retry-After": "2"}
 log = logging.getLogger("dayrun")
 
 
@@ -87,6 +91,20 @@ def install(app: FastAPI) -> None:
             detail = f"nothing is at {request.url.path}; every path is listed in /openapi.json"
         return Problem(error.status_code, detail, headers=dict(error.headers or {})).response(request.url.path)
 
+    async def database_away(request: Request, error: Exception) -> JSONResponse:
+        log.warning("%s %s: the database is away: %s", request.method, request.url.path, first_line(error))
+        busy = isinstance(error, NoFreeConnection)
+        detail = "every connection to the database is in use" if busy else "the database cannot be used at the moment"
+        told = f"{detail}; nothing was changed that was not answered for, and the same request with its Idempotency-Key can be sent again"
+        return Problem(503, told, kind="database-away", headers=RETRY_AFTER).response(request.url.path)
+
+    async def store_away(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, FileNotFoundError):  # an absence that nobody thought of: the store itself is there
+            return await unforeseen(request, error)
+        log.warning("%s %s: run folders are away: %s", request.method, request.url.path, first_line(error))
+        detail = "the store of run folders cannot be read at the moment; runs train on, and states and metrics can still be read"
+        return Problem(503, detail, kind="store-away", headers=RETRY_AFTER).response(request.url.path)
+
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         log.exception("%s %s", request.method, request.url.path, exc_info=error)
         return Problem(500, "the service made a mistake; its log has the details").response(request.url.path)
@@ -94,7 +112,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, routing)
+    for away in (OperationalError, InterfaceError, NoFreeConnection):
+        app.add_exception_handler(away, database_away)
+    for away in (OSError, BaseError):
+        app.add_exception_handler(away, store_away)
     app.add_exception_handler(Exception, unforeseen)
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, without the statement and the links that drivers add."""
+    return (str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__])[0]
 
 
 def detail_of(error: dict[str, Any]) -> ErrorDetail:

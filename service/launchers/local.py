@@ -1,4 +1,8 @@
-"""torchrun on this machine. An attempt is a folder: order, lock, started.json, exit.json (`attempt.py` watches the processes)."""
+"""torchrun on this machine. An attempt is a folder: order, lock, started.json, exit.json (`attempt.py` watches the processes).
+
+One machine: every worker that launches here must share HOME, since the folder's lock is what makes an attempt one at most. Run folders
+may be anywhere that the trainer can write to; credentials of object stores pass on to it in the environment.
+"""
 
 import json
 import os
@@ -14,8 +18,6 @@ from typing import Any
 
 import psutil
 
-from dayrun.objects import Prefix
-from dayrun.run_folder import RunFolder
 from service.launchers import Launched, Observation, Order
 from service.launchers.attempt import put, take_lock
 from service.settings import Settings
@@ -59,8 +61,8 @@ class LocalLauncher:
             "DAYRUN_RUN": order.run_id,
             "DAYRUN_ATTEMPT": str(order.attempt),
         }
-        log = f"{order.folder}/{RunFolder.log_key(order.attempt, 'launcher')}"
-        return {"launcher": "local", "command": command, "environment": environment, "log": log}
+        log = self._settings.launch_folder(order.run_id, order.attempt) / "launcher.log"  # here, wherever the run folder is
+        return {"launcher": "local", "command": command, "environment": environment, "log": str(log)}
 
     def observe(self, run_id: str, attempt: int) -> Observation:
         folder = self._settings.launch_folder(run_id, attempt)
@@ -106,11 +108,8 @@ class LocalLauncher:
 
     def logs(self, run_id: str, attempt: int) -> str | None:
         try:
-            return (
-                RunFolder(Prefix(self._settings.run_url(run_id)))
-                .prefix.get(RunFolder.log_key(attempt, "launcher"))
-                .decode(errors="replace")
-            )
+            order = json.loads((self._settings.launch_folder(run_id, attempt) / "order.json").read_text())
+            return Path(order["log"]).read_text(errors="replace")
         except FileNotFoundError:
             return None
 

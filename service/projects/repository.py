@@ -1,13 +1,15 @@
 """The queries on projects and their members. No decision is made here."""
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.access import Role
+from service.projects.budget import Caps
 from service.projects.tables import MemberRow, ProjectRow
 
 
 async def get(session: AsyncSession, project_id: str, *, to_change: bool = False) -> ProjectRow | None:
+    """The project; `to_change` locks its row until the transaction ends."""
     return await session.get(ProjectRow, project_id, populate_existing=True, with_for_update=to_change)
 
 
@@ -42,3 +44,14 @@ async def members(session: AsyncSession, project_id: str, after: str | None, lim
 async def count_admins(session: AsyncSession, project_id: str) -> int:
     query = select(func.count()).select_from(MemberRow).where(MemberRow.project_id == project_id, MemberRow.role >= Role.ADMIN)
     return await session.scalar(query) or 0
+
+
+def caps_of(row: ProjectRow) -> Caps:
+    return Caps(row.accelerators, row.dollars_per_day, row.dollars_per_month)
+
+
+async def capped(session: AsyncSession) -> dict[str, Caps]:
+    """Projects that have a limit of any kind."""
+    limits = (ProjectRow.accelerators, ProjectRow.dollars_per_day, ProjectRow.dollars_per_month)
+    rows = await session.scalars(select(ProjectRow).where(or_(*(limit.is_not(None) for limit in limits))))
+    return {row.id: caps_of(row) for row in rows.all()}

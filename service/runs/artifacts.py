@@ -1,5 +1,6 @@
 """What a run has left in its folder, as the wire carries it: pictures, checkpoints, logs. Reads files; call it in a thread."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -8,6 +9,7 @@ from dayrun.run_folder import RunFolder
 from service.http.problem import ErrorDetail, Problem
 from service.runs.schemas import Checkpoint, Sample
 
+LAUNCHER = "launcher"
 LOG_BYTES = 4 * 2**20
 """The end of a log that is sent at most."""
 
@@ -71,11 +73,18 @@ def checkpoints(url: str) -> list[Checkpoint]:
     return found
 
 
-def log_text(url: str, newest_attempt: int, attempt: int | None, rank: str | None, tail: int | None) -> str:
-    """What one process printed, by default rank 0 of the newest attempt. Raises Problem 404 that names the logs that there are."""
+def log_text(
+    url: str, newest_attempt: int, attempt: int | None, rank: str | None, tail: int | None, launcher: Callable[[int], str | None]
+) -> str:
+    """What one process printed, by default rank 0 of the newest attempt; `launcher` knows what was printed beside the ranks' own logs.
+
+    Raises Problem 404 that names the logs that there are.
+    """
     folder, attempt = RunFolder(Prefix(url)), attempt or newest_attempt
-    ranks = folder.log_ranks(attempt)
-    chosen = rank or ("0" if "0" in ranks else "launcher")
+    ranks, printed = [one for one in folder.log_ranks(attempt) if one != LAUNCHER], launcher(attempt)
+    if printed is not None:
+        ranks.append(LAUNCHER)
+    chosen = rank or ("0" if "0" in ranks else LAUNCHER)
     if chosen not in ranks:
         detail = f"attempt {attempt} has no log of rank {chosen[:20]!r} (yet); attempts go from 1 to {newest_attempt}"
         raise Problem(
@@ -84,6 +93,9 @@ def log_text(url: str, newest_attempt: int, attempt: int | None, rank: str | Non
             kind="no-such-log",
             errors=[ErrorDetail(pointer="query rank", value=chosen[:20], because=detail, nearest=list(ranks))],
         )
-    key = folder.log_key(attempt, chosen)
-    text = folder.prefix.get_from(key, max(0, folder.prefix.size(key) - LOG_BYTES)).decode(errors="replace")
+    if chosen == LAUNCHER:
+        text = (printed or "")[-LOG_BYTES:]
+    else:
+        key = folder.log_key(attempt, chosen)
+        text = folder.prefix.get_from(key, max(0, folder.prefix.size(key) - LOG_BYTES)).decode(errors="replace")
     return "".join(text.splitlines(keepends=True)[-tail:]) if tail else text

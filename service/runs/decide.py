@@ -27,7 +27,6 @@ class Standing:
     stop_asked_at: datetime | None
     stop_seconds: float
     over_limit: tuple[str, str] | None = None  # (cause, why) once a limit of the recipe is reached
-    room: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,11 +66,11 @@ def next_step(run: Standing, seen: Observation, now: datetime) -> Step:
     if seen.launched == Launched.UNREACHABLE:
         return Wait()
     match run.state:
-        case State.QUEUED:
+        case State.QUEUED:  # and there is room
             if run.over_limit:
                 return Change(Move.PAUSE, run.over_limit[0], [run.over_limit[1]])
             due = run.next_attempt_at is None or run.next_attempt_at <= now
-            return Launch(run.attempt + 1) if due and run.room else Wait()
+            return Launch(run.attempt + 1) if due else Wait()
         case State.LAUNCHING | State.RUNNING:
             if seen.launched == Launched.ENDED:
                 return after_the_end(run, seen, now)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -15,6 +16,8 @@ from service.http.idempotency import Answer, IdempotencyKey, once
 from service.http.identity import CreateRuns, MoveRuns, ReadRuns
 from service.http.paging import Cursor, Limit, link_next
 from service.http.problem import Problem, problems
+from service.plans import service as plans
+from service.plans.endpoints import must_still_hold
 from service.runs import artifacts, repository, service
 from service.runs.reconcile import order_of
 from service.runs.schemas import Checkpoints, Event, EventPage, Metrics, NewRun, Run, RunPage, RunSummary, Sample, SamplePage
@@ -23,6 +26,7 @@ from service.runs.states import OVER, Move, State
 router = APIRouter(tags=["runs"])
 
 IfMatch = Annotated[str | None, Header(description="ETag that the run must still have.")]
+PlanMatch = Annotated[str | None, Header(alias="If-Match", description="ETag of the plan that must still hold.")]
 EVENT_STREAM = "text/event-stream"
 LOOK_AGAIN_SECONDS = 0.5
 KEEPALIVE_SECONDS = 15.0
@@ -33,14 +37,19 @@ def answer(run: Run, status: int) -> Answer:
     return Answer(status=status, body=run.model_dump_json().encode(), headers=headers)
 
 
-@router.post("/runs", status_code=201, response_model=Run, responses=problems(409, 413, 422))
-async def create_run(request: Request, context: Ctx, permit: CreateRuns, new: NewRun, idempotency_key: IdempotencyKey = None) -> Response:
+@router.post("/runs", status_code=201, response_model=Run, responses=problems(403, 404, 409, 412, 413, 422))
+async def create_run(
+    request: Request, context: Ctx, permit: CreateRuns, new: NewRun, idempotency_key: IdempotencyKey = None, if_match: PlanMatch = None
+) -> Response:
     """Store a run and queue it. The recipe is checked first: a run that exists can be trained."""
     recipe = service.effective_recipe(new)
+    if if_match is not None:
+        await must_still_hold(context, new, recipe, if_match)
     made: list[str] = []
 
     async def work(session: Any) -> Answer:
-        run = Run.of(await service.create(session, new, recipe, permit))
+        estimate = (await plans.predicted(session, recipe, context.history)).model_dump(mode="json")
+        run = Run.of(await service.create(session, new, recipe, permit, context.settings.accelerators, estimate))
         made.append(run.id)
         return answer(run, 201)
 
@@ -244,7 +253,8 @@ async def show_log(
     """What one process of an attempt printed."""
     async with context.database.read() as session:
         newest = (await service.find(session, run_id, permit)).attempt
-    return await asyncio.to_thread(artifacts.log_text, context.settings.run_url(run_id), newest, attempt, rank, tail)
+    launcher = partial(context.launcher.logs, run_id)
+    return await asyncio.to_thread(artifacts.log_text, context.settings.run_url(run_id), newest, attempt, rank, tail, launcher)
 
 
 @router.get("/runs/{run_id}/manifest", responses=problems(404))

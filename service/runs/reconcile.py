@@ -1,14 +1,21 @@
-"""Bring one run a step further: lease its row, look, decide (`decide.py`), write down, act. Level-triggered: call it as often as you like.
+"""Let queued runs begin, and bring those that hold machines a step further: lease the row, look, decide (`decide.py`), write down, act.
+
+Level-triggered: call it as often as you like. Which runs begin is decided for the whole queue at once (`placement.py`).
 
 What was decided is committed before it is done, and everything done can be done again, so that a crash at any line loses nothing: the
 next look finds the same difference and takes the same step.
 """
 
 import asyncio
+import logging
 import os
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
+from obstore.exceptions import BaseError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.objects import Prefix
@@ -18,11 +25,19 @@ from service import events
 from service.access import SERVICE
 from service.database import Database, new_id, now
 from service.launchers import Launched, Launcher, Observation, Order
-from service.runs import repository
+from service.plans import service as plans
+from service.projects.budget import Cap, caps_of_run, due_warnings, first_reached
+from service.runs import repository, room
+from service.runs.cost import used_accelerator_seconds
 from service.runs.decide import Change, Launch, Standing, Step, Stop, Wait, next_step
-from service.runs.states import OVER, Move, State, after
+from service.runs.placement import Code, Waiting
+from service.runs.room import Picture
+from service.runs.states import HOLDS_MACHINES, OVER, Move, State, after
 from service.runs.tables import OutboxRow, RunRow
 from service.settings import Settings
+from service.usage import repository as ledger
+
+log = logging.getLogger("dayrun")
 
 
 @dataclass
@@ -36,46 +51,107 @@ class Seen:
     metrics_cursor: Cursor
 
 
+class Stepped(StrEnum):
+    BUSY = "busy"  # another process acts on the run
+    HELD = "held"  # it goes on holding its machines, or holds none and has nothing to be done
+    FREED = "freed"  # its machines are free for another
+
+
 class Reconciler:
     def __init__(self, settings: Settings, database: Database, launcher: Launcher) -> None:
         self._settings, self._database, self._launcher = settings, database, launcher
         self._pid = os.getpid()
 
-    async def look(self, run_id: str) -> None:
-        """One step for one run; returns at once when another process holds its lease."""
+    async def look(self, run_id: str) -> bool:
+        """What a hint asks for: one step for one run, or for the queue where the run is in it.
+
+        False when another process has the run's lease: it may have looked before what the hint tells of.
+        """
+        async with self._database.read() as session:
+            unplaced = await repository.is_unplaced(session, run_id)
+        stepped = None if unplaced else await self.step(run_id)
+        if unplaced or stepped == Stepped.FREED:
+            for one in (await self.place()).begins:
+                await self.step(one)
+        return stepped != Stepped.BUSY
+
+    async def sweep(self, go_on: Callable[[], Awaitable[None]]) -> None:
+        """Place the queue once, then take one step for every run that holds machines: what makes lost hints harmless.
+
+        go_on: called between runs; may raise to break off.
+        """
+        picture = await self.place()
+        async with self._database.read() as session:
+            run_ids = await repository.holding_ids(session)
+        freed = False
+        for run_id in run_ids:
+            await go_on()
+            try:
+                freed |= await self.step(run_id, picture.budgets) == Stepped.FREED
+            except SQLAlchemyError:
+                raise
+            except Exception:  # one run that cannot be looked at must not keep the others from it
+                log.exception("%s could not be looked at", run_id)
+        for run_id in (await self.place()).begins if freed else []:
+            await self.step(run_id)
+
+    async def place(self) -> Picture:
+        """Launch what has room, in rows: the next step of each run does it. Tell the others what they wait for."""
+        async with self._database.write() as session:
+            picture = await room.decide(session, self._settings)
+            for run in await repository.lock_queued(session, picture.begins):
+                seen = Observation(Launched.ABSENT)  # a queued run has no attempt that could be seen
+                await self._write_down(session, run, next_step(self._standing(run), seen, now()), seen)
+            await room.tell(session, picture)
+        return picture
+
+    async def step(self, run_id: str, budgets: Mapping[str, list[Cap]] | None = None) -> Stepped:
+        """One step for one run that holds machines, unless another process has its lease.
+
+        budgets: what each project has left, where that is known.
+        """
         owner = f"{self._pid}:{new_id('look')}"
         async with self._database.write() as session:
             run = await repository.lease(session, run_id, owner, self._settings.lease_seconds)
-        if run is None:
-            return
+            if run is None:
+                return Stepped.BUSY if await repository.is_leased(session, run_id) else Stepped.HELD
         try:
             seen = await asyncio.to_thread(self._observe, run)
             async with self._database.write() as session:
                 run = await repository.leased(session, run_id, owner)
                 if run is None:  # we were slow and somebody else took over
-                    return
+                    return Stepped.BUSY
                 await take_in(session, run, seen)
-                held = await repository.held_machines(session)
-                standing = self._standing(run, room=held < self._settings.runs_at_once)
-                step = next_step(standing, seen.launcher, now())
-                self._write_down(session, run, step, seen.launcher)
+                caps = (budgets or {}).get(run.project_id, [])
+                warn(session, run, [*own_caps(run), *caps])
+                step = next_step(self._standing(run, caps), seen.launcher, now())
+                await self._write_down(session, run, step, seen.launcher)
+            # should we stall here until another has taken over, the effect is fenced by the attempt: a launcher starts each one once
             await asyncio.to_thread(self._act, run, step)
+            return Stepped.HELD if run.state in HOLDS_MACHINES else Stepped.FREED
         finally:
             async with self._database.write() as session:
                 await repository.release(session, run_id, owner)
 
     def _observe(self, run: RunRow) -> Seen:
         launched = Observation(Launched.ABSENT)
-        if run.attempt and run.state != State.QUEUED:
+        if run.attempt:
             launched = self._launcher.observe(run.id, run.attempt)  # before the folder: its last lines come before the end
-        folder = RunFolder(Prefix(self._settings.run_url(run.id)))
-        seen = Seen(launched, [], [], Cursor(dict(run.events_cursor)), Cursor(dict(run.metrics_cursor)))
-        seen.events += folder.new_lines("events", seen.events_cursor)
-        seen.metrics += folder.new_lines("metrics", seen.metrics_cursor)
-        return seen
+        cursors = Cursor(dict(run.events_cursor)), Cursor(dict(run.metrics_cursor))
+        try:
+            folder = RunFolder(Prefix(self._settings.run_url(run.id)))
+            found, measured = folder.new_lines("events", cursors[0]), folder.new_lines("metrics", cursors[1])
+            return Seen(launched, list(found), list(measured), *cursors)
+        except (OSError, BaseError) as error:
+            log.warning("%s: its folder cannot be read: %s", run.id, str(error).splitlines()[0])
+        # a stop can be sent without the folder; nothing is launched, and no end is judged, before it says what has happened
+        known = launched if launched.launched == Launched.RUNNING else Observation(Launched.UNREACHABLE)
+        return Seen(known, [], [], Cursor(dict(run.events_cursor)), Cursor(dict(run.metrics_cursor)))
 
-    def _standing(self, run: RunRow, room: bool) -> Standing:
+    def _standing(self, run: RunRow, caps: list[Cap] | None = None) -> Standing:
+        """caps: of its project."""
         recipe = Recipe.model_validate(run.recipe)
+        reached = first_reached([*own_caps(run), *(caps or [])])
         return Standing(
             state=State(run.state),
             attempt=run.attempt,
@@ -87,11 +163,10 @@ class Reconciler:
             next_attempt_at=run.next_attempt_at,
             stop_asked_at=run.stop_asked_at,
             stop_seconds=self._settings.stop_seconds,
-            over_limit=limit_reached(recipe, used_accelerator_seconds(run, now())),
-            room=room,
+            over_limit=(reached.cause, reached.because) if reached else None,
         )
 
-    def _write_down(self, session: AsyncSession, run: RunRow, step: Step, seen: Observation) -> None:
+    async def _write_down(self, session: AsyncSession, run: RunRow, step: Step, seen: Observation) -> None:
         """The decision as rows, in the transaction that took it."""
         match step:
             case Wait():
@@ -107,13 +182,16 @@ class Reconciler:
                     return
                 run.attempt, run.outcome = attempt, None
                 move(session, run, Move.LAUNCH)
+                ledger.begin(session, run, run.holding_since or now())
             case Change(wanted, cause, evidence, next_attempt_at):
                 if seen.launched == Launched.ENDED:
-                    settle_cost(run, seen.ended_at or now())
+                    await settle_cost(session, run, seen.ended_at or now())
                 if wanted == Move.RETRY:
                     run.faults += 1
                     run.next_attempt_at = next_attempt_at
                 move(session, run, wanted, cause, evidence)
+                if wanted == Move.SUCCEED:
+                    await plans.learn_from(session, run)
 
     def _act(self, run: RunRow, step: Step) -> None:
         match step:
@@ -151,9 +229,20 @@ def move(
         run.faults, run.ended_at, run.next_attempt_at = 0, None, None
     if run.state in OVER:
         run.ended_at = at
+    run.waiting = None
+    if run.state == State.QUEUED:
+        run.queued_at, run.waiting = at, just_queued(run).as_json()
     said = {"cause": cause, "evidence": evidence or []} if cause else {}
     events.record(session, run, "state_changed", by=by, **{"from": before, "to": run.state}, move=wanted, **said)
     session.add(OutboxRow(run_id=run.id))
+
+
+def just_queued(run: RunRow) -> Waiting:
+    """Why it waits, until the queue is next looked at."""
+    if run.next_attempt_at is not None:
+        said = f"its next attempt may begin at {run.next_attempt_at:%H:%M:%S} UTC, some time after the fault of the one before"
+        return Waiting(Code.RETRY_DELAY, said, expected_start=run.next_attempt_at)
+    return Waiting(Code.STARTING, "it has just been queued; the queue is looked at every few moments")
 
 
 async def take_in(session: AsyncSession, run: RunRow, seen: Seen) -> None:
@@ -167,7 +256,7 @@ async def take_in(session: AsyncSession, run: RunRow, seen: Seen) -> None:
                 run.outcome = event["data"]
         if event["type"] == "stage_started":
             run.stage = event["data"]["stage"]
-        if event["type"] in ("resumed", "ended"):
+        if event["type"] in ("resumed", "forked", "ended"):
             run.step = event["step"]
     if seen.metrics:
         time = {m["step"]: datetime.fromtimestamp(m["time"], UTC) for m in seen.metrics}
@@ -185,24 +274,20 @@ async def take_in(session: AsyncSession, run: RunRow, seen: Seen) -> None:
 # ---- what it costs -----------------------------------------------------------------------------------------------------------------
 
 
-def used_accelerator_seconds(run: RunRow, at: datetime) -> float:
-    """Seconds × accelerators that the run has held so far, the attempt under way included."""
-    running = (at - run.holding_since).total_seconds() * run.world_size if run.holding_since else 0.0
-    return run.accelerator_seconds + max(0.0, running)
-
-
-def settle_cost(run: RunRow, ended_at: datetime) -> None:
+async def settle_cost(session: AsyncSession, run: RunRow, ended_at: datetime) -> None:
     """The attempt holds its machines no longer."""
+    await ledger.end(session, run, ended_at)
     run.accelerator_seconds, run.holding_since = used_accelerator_seconds(run, ended_at), None
 
 
-def limit_reached(recipe: Recipe, accelerator_seconds: float) -> tuple[str, str] | None:
-    """(cause, why) once the run has used the hours or the money that its recipe allows."""
-    hours = accelerator_seconds / 3600
-    dollars = hours * recipe.hardware.dollars_per_accelerator_hour
-    wall = hours / recipe.hardware.world_size
-    if recipe.limits.dollars is not None and dollars >= recipe.limits.dollars:
-        return "budget", f"/limits/dollars: ${dollars:.2f} of ${recipe.limits.dollars:.2f} are used"
-    if recipe.limits.hours is not None and wall >= recipe.limits.hours:
-        return "deadline", f"/limits/hours: {wall:.2f} of {recipe.limits.hours:.2f} hours are used"
-    return None
+def own_caps(run: RunRow) -> list[Cap]:
+    """The limits of the run's own recipe, and how much of them is used."""
+    return caps_of_run(Recipe.model_validate(run.recipe), used_accelerator_seconds(run, now()))
+
+
+def warn(session: AsyncSession, run: RunRow, caps: list[Cap]) -> None:
+    """Say once that a cap is nearly used up: for a project's, once a run and period."""
+    for cap in due_warnings(caps, run.warned or {}):
+        run.warned = {**(run.warned or {}), cap.name: cap.period}
+        used, period = round(cap.used, 4), cap.period or None
+        events.record(session, run, "cap_near", cap=cap.name, limit=cap.limit, used=used, unit=cap.unit, period=period, because=cap.because)

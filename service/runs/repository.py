@@ -1,14 +1,17 @@
 """The queries on runs. No decision is made here."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.run_folder import Metric
 from service.database import now, upsert
-from service.runs.states import ACTIVE, HOLDS_MACHINES, State
+from service.runs.placement import Code
+from service.runs.states import HOLDS_MACHINES, State
 from service.runs.tables import HeartbeatRow, MetricRow, OutboxRow, RunRow
 
 ROWS_A_STATEMENT = 500
@@ -35,15 +38,21 @@ async def page(
 
 
 async def lease(session: AsyncSession, run_id: str, owner: str, seconds: float) -> RunRow | None:
-    """Take the right to act on a run, or None while another holds it or nothing is left to do."""
+    """Take the right to act on a run that holds machines, or None while another has it or nothing is left to do."""
     at = now()
     free = or_(RunRow.leased_until.is_(None), RunRow.leased_until < at)
     done: CursorResult[object] = await session.execute(  # pyright: ignore[reportAssignmentType]
         update(RunRow)
-        .where(RunRow.id == run_id, RunRow.state.in_(ACTIVE), free)
+        .where(RunRow.id == run_id, RunRow.state.in_(HOLDS_MACHINES), free)
         .values(leased_by=owner, leased_until=at + timedelta(seconds=seconds))
     )
     return await get(session, run_id) if done.rowcount else None
+
+
+async def is_leased(session: AsyncSession, run_id: str) -> bool:
+    """Whether somebody acts on the run now."""
+    query = select(RunRow.id).where(RunRow.id == run_id, RunRow.state.in_(HOLDS_MACHINES), RunRow.leased_until >= now())
+    return await session.scalar(query) is not None
 
 
 async def leased(session: AsyncSession, run_id: str, owner: str) -> RunRow | None:
@@ -56,16 +65,73 @@ async def release(session: AsyncSession, run_id: str, owner: str) -> None:
     await session.execute(update(RunRow).where(RunRow.id == run_id, RunRow.leased_by == owner).values(leased_by=None, leased_until=None))
 
 
-async def active_ids(session: AsyncSession) -> list[str]:
-    """Runs that a reconciler has something to do for, in the queue's order: by priority, then the oldest first."""
-    return list(
-        (await session.scalars(select(RunRow.id).where(RunRow.state.in_(ACTIVE)).order_by(RunRow.priority.desc(), RunRow.id))).all()
+async def holding_ids(session: AsyncSession) -> list[str]:
+    """Runs whose attempt holds machines: what a launcher must be asked about."""
+    return list((await session.scalars(select(RunRow.id).where(RunRow.state.in_(HOLDS_MACHINES)).order_by(RunRow.id))).all())
+
+
+async def is_unplaced(session: AsyncSession, run_id: str) -> bool:
+    """Whether the run is queued and nobody has looked yet where it stands: a thousand hints must not place a queue a thousand times."""
+    query = select(RunRow.waiting).where(RunRow.id == run_id, RunRow.state == State.QUEUED)
+    return any(waiting is None or waiting["code"] == Code.STARTING for waiting in (await session.scalars(query)).all())
+
+
+class InLine(NamedTuple):
+    """What the queue's order and expected starts are made of; a recipe is too much to read for thousands of runs a second."""
+
+    id: str
+    project_id: str
+    state: State
+    priority: int
+    world_size: int
+    next_attempt_at: datetime | None
+    stop_asked_at: datetime | None
+    holding_since: datetime | None
+    accelerator_seconds: float
+    predicted_hours: float | None
+    step: int
+    total_steps: int
+    step_seconds: float | None
+    waiting: dict[str, Any] | None
+
+
+async def in_line(session: AsyncSession, states: Collection[State]) -> list[InLine]:
+    """Every run in one of `states`."""
+    columns = [getattr(RunRow, name) for name in InLine._fields]
+    return [InLine(*row) for row in (await session.execute(select(*columns).where(RunRow.state.in_(states)))).all()]
+
+
+async def lock_queued(session: AsyncSession, run_ids: list[str]) -> list[RunRow]:
+    """Those of `run_ids` that are queued and that nobody else is changing now, locked, in the order of `run_ids`.
+
+    To wait for a lock with others in hand could wait for ever: who holds it may be waiting for one of ours.
+    """
+    if not run_ids:
+        return []
+    query = select(RunRow).where(RunRow.id.in_(run_ids), RunRow.state == State.QUEUED).with_for_update(skip_locked=True)
+    found = {row.id: row for row in (await session.scalars(query.execution_options(populate_existing=True))).all()}
+    return [found[run_id] for run_id in run_ids if run_id in found]
+
+
+async def put_waiting(session: AsyncSession, waiting: dict[str, dict[str, Any]], at: datetime) -> None:
+    """Write down what queued runs wait for, but for rows that somebody else is changing now. Rows are not read: they may be thousands."""
+    run_ids = list(waiting)
+    change = (
+        update(RunRow).where(RunRow.id == bindparam("of_run")).values(waiting=bindparam("said"), version=RunRow.version + 1, updated_at=at)
     )
+    for first in range(0, len(run_ids), ROWS_A_STATEMENT):
+        some = RunRow.id.in_(run_ids[first : first + ROWS_A_STATEMENT])
+        query = select(RunRow.id).where(some, RunRow.state == State.QUEUED).with_for_update(skip_locked=True)
+        free = (await session.scalars(query)).all()
+        if free:
+            connection = await session.connection()
+            await connection.execute(change, [{"of_run": run_id, "said": waiting[run_id]} for run_id in free])
 
 
-async def held_machines(session: AsyncSession) -> int:
-    """Runs whose attempt holds machines now."""
-    return await session.scalar(select(func.count()).where(RunRow.state.in_(HOLDS_MACHINES))) or 0
+async def oldest_queued(session: AsyncSession) -> datetime | None:
+    """When the run that waits longest joined the queue."""
+    joined = func.min(func.coalesce(RunRow.queued_at, RunRow.created_at))
+    return await session.scalar(select(joined).where(RunRow.state == State.QUEUED))
 
 
 async def count_by_state(session: AsyncSession) -> dict[State, int]:
@@ -96,11 +162,21 @@ async def metric_names(session: AsyncSession, run_id: str) -> list[str]:
     return list((await session.scalars(select(MetricRow.name).where(MetricRow.run_id == run_id).distinct().order_by(MetricRow.name))).all())
 
 
-async def take_outbox(session: AsyncSession, limit: int = 1000) -> list[str]:
-    """Runs that hints are due for; they count as sent once the transaction commits."""
-    rows = (await session.scalars(select(OutboxRow).order_by(OutboxRow.id).limit(limit))).all()
-    await session.execute(delete(OutboxRow).where(OutboxRow.id.in_([row.id for row in rows])))
-    return list(dict.fromkeys(row.run_id for row in rows))
+async def outbox(session: AsyncSession, run_id: str | None = None, limit: int = 1000) -> dict[str, list[int]]:
+    """Runs that a look is due for (or one of them), the longest due first, with the rows that say so."""
+    query = select(OutboxRow).order_by(OutboxRow.id).limit(limit)
+    if run_id is not None:
+        query = query.where(OutboxRow.run_id == run_id)
+    due: dict[str, list[int]] = {}
+    for row in (await session.scalars(query)).all():
+        due.setdefault(row.run_id, []).append(row.id)
+    return due
+
+
+async def clear_outbox(session: AsyncSession, rows: list[int]) -> None:
+    """These looks were taken. Rows that another worker is clearing are left to it."""
+    mine = select(OutboxRow.id).where(OutboxRow.id.in_(rows)).with_for_update(skip_locked=True)
+    await session.execute(delete(OutboxRow).where(OutboxRow.id.in_(mine)))
 
 
 async def beat(session: AsyncSession, part: str) -> None:

@@ -8,11 +8,13 @@ from pydantic import BaseModel, Field
 from dayrun.run_folder import Cause
 from service.access import DEFAULT_PROJECT
 from service.database import now
-from service.runs.reconcile import used_accelerator_seconds
+from service.runs.cost import used_accelerator_seconds
+from service.runs.placement import Code
 from service.runs.states import Move, State, personal_moves
 from service.runs.tables import EventRow, RunRow
 
 Label = Annotated[str, Field(min_length=1, max_length=63)]
+Priority = Annotated[int, Field(ge=-100, le=100, description="Higher ones leave the queue first. Above 0 takes an admin.")]
 
 
 class NewRun(BaseModel):
@@ -24,6 +26,7 @@ class NewRun(BaseModel):
     overrides: dict[str, Any] | None = Field(default=None, description="JSON Merge Patch (RFC 7396) onto the recipe.")
     labels: dict[Label, Label] = Field(default={}, max_length=20)
     project: str = Field(default=DEFAULT_PROJECT, min_length=1, max_length=40, description="Whose run it is.")
+    priority: Priority = 0
 
 
 class Progress(BaseModel):
@@ -41,6 +44,15 @@ class Cost(BaseModel):
     dollars: float
 
 
+class Waiting(BaseModel):
+    """Why a queued run has not begun."""
+
+    code: Code
+    because: str
+    place: int | None = Field(default=None, description="In the queue, 1 is next; null for one that stands in no line, or far behind.")
+    expected_start: datetime | None = Field(default=None, description="If all goes as expected; null: unknown.")
+
+
 class RunSummary(BaseModel):
     """A recipe being trained."""
 
@@ -54,6 +66,8 @@ class RunSummary(BaseModel):
     attempt: int = Field(description="Number of the newest launch, 0 before the first.")
     attempts_allowed: int
     next_attempt_at: datetime | None
+    priority: int
+    waiting: Waiting | None = Field(description="What a queued run waits for; null in every other state.")
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -73,6 +87,8 @@ class RunSummary(BaseModel):
             },
             **{name: getattr(run, name) for name in ("created_at", "started_at", "ended_at", "updated_at", "version")},
             project=run.project_id,
+            priority=run.priority,
+            waiting=Waiting.model_validate(run.waiting) if run.waiting else None,
             progress=Progress(
                 step=run.step,
                 total_steps=run.total_steps,

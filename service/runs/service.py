@@ -9,19 +9,24 @@ from dayrun.recipe import Recipe, merge_patch
 from dayrun.recipe_errors import RecipeError, RecipeErrors
 from dayrun.rules import load
 from service import events
-from service.access import Permit
+from service.access import Action, Actor, Permit
 from service.database import new_id, now
 from service.http.problem import ErrorDetail, Problem
+from service.projects import admission
 from service.projects import service as projects
+from service.projects.budget import predict
 from service.runs import repository
-from service.runs.reconcile import move
+from service.runs.reconcile import just_queued, move
 from service.runs.schemas import NewRun
 from service.runs.states import Move, NoSuchMove, State
 from service.runs.tables import OutboxRow, RunRow
 
 
-def effective_recipe(new: NewRun) -> Recipe:
-    """The recipe that `new` asks for, with its overrides. Raises Problem 422 with everything that is wrong with it."""
+def effective_recipe(new: NewRun, *, for_training: bool = True) -> Recipe:
+    """The recipe that `new` asks for, with its overrides. Raises Problem 422 with everything that is wrong with it.
+
+    Without `for_training` it may also ask for what the trainer cannot do yet: a plan tells of that by itself.
+    """
     document = new.recipe
     if isinstance(document, str):
         try:
@@ -34,7 +39,7 @@ def effective_recipe(new: NewRun) -> Recipe:
     if new.overrides is not None:
         document = merge_patch(document, new.overrides)
     try:
-        return load(document)
+        return load(document, for_training=for_training)
     except RecipeErrors as error:
         raise Problem(422, in_short(error.errors), kind="invalid-recipe", errors=[detail_of(one) for one in error.errors]) from error
 
@@ -48,10 +53,17 @@ def detail_of(error: RecipeError) -> ErrorDetail:
     return ErrorDetail(pointer=f"/recipe{error.at}", value=error.value, because=error.because, nearest=list(error.nearest))
 
 
-async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Permit) -> RunRow:
-    """Store a run, queued; its event and its hint go with it. Raises Problem 403, and 404 or 409 for the project."""
+async def create(
+    session: AsyncSession, new: NewRun, recipe: Recipe, permit: Permit, in_all: int | None = None, estimate: dict[str, Any] | None = None
+) -> RunRow:
+    """Store a run, queued; its event and its hint go with it. Raises Problem 403, 404 for the project, and 409 over its quota.
+
+    in_all: accelerators that there are. estimate: the plan's, of this recipe.
+    """
     await projects.open_for_runs(session, new.project, permit)
-    at = now()
+    may_prioritise(permit.actor, new.project, new.priority)
+    at, predicted = now(), predict(recipe, estimate)
+    await admission.admit(session, new.project, recipe, predicted.dollars, in_all)
     document: dict[str, Any] = recipe.model_dump(mode="json")
     run = RunRow(
         id=new_id("run"),
@@ -59,7 +71,10 @@ async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Per
         labels=new.labels,
         project_id=new.project,
         created_by=permit.actor.subject,
-        priority=0,
+        priority=new.priority,
+        estimate=estimate,
+        predicted_dollars=predicted.dollars,
+        predicted_hours=predicted.hours,
         recipe=document,
         total_steps=recipe.total_steps,
         world_size=recipe.hardware.world_size,
@@ -79,9 +94,10 @@ async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Per
         accelerator_seconds=0.0,
         chain_length=0,
     )
+    run.queued_at, run.waiting = at, just_queued(run).as_json()
     session.add(run)
     await session.flush()
-    events.record(session, run, "run_created", by=permit.actor.subject, name=run.name)
+    events.record(session, run, "run_created", by=permit.actor.subject, name=run.name, reserved_dollars=predicted.dollars)
     session.add(OutboxRow(run_id=run.id))
     return run
 
@@ -95,10 +111,18 @@ async def find(session: AsyncSession, run_id: str, permit: Permit, *, to_change:
     return run
 
 
+def may_prioritise(actor: Actor, project_id: str, priority: int) -> None:
+    """Raises Problem 403 for a priority that would pass others by, from somebody who may not give it."""
+    if priority > 0:
+        Permit(actor, Action.PRIORITISE_RUNS).on(project_id)
+
+
 async def ask(session: AsyncSession, run: RunRow, wanted: Move, permit: Permit) -> RunRow:
-    """Pause, resume or cancel a run whose row is locked. Raises Problem 409 that names the moves that there are."""
+    """Pause, resume or cancel a run whose row is locked. Raises Problem 409 that names the moves that there are, or what is used up."""
     try:
         move(session, run, wanted, by=permit.actor.subject)
+        if wanted == Move.RESUME:
+            await admission.readmit(session, run)
     except NoSuchMove as error:
         moves = [str(one) for one in error.moves]
         what = f"it can {' or '.join(moves)}" if moves else "its state is final"

@@ -21,7 +21,7 @@ class RunRow(Base):
     created_by: Mapped[str] = mapped_column(String(300), server_default="local")
     parent_run_id: Mapped[str | None] = mapped_column(String(40))  # the run that this one was forked from
     parent_step: Mapped[int | None] = mapped_column(Integer)
-    estimate: Mapped[dict[str, Any] | None] = mapped_column(Json)  # the plan it was accepted with
+    estimate: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)  # the plan it was accepted with: kilobytes, seldom read
     total_steps: Mapped[int] = mapped_column(Integer)
     world_size: Mapped[int] = mapped_column(Integer)
     dollars_per_accelerator_hour: Mapped[float] = mapped_column(Float)
@@ -42,9 +42,10 @@ class RunRow(Base):
 
     attempts_allowed: Mapped[int] = mapped_column(Integer, server_default="4")
 
-    # its place in the queue: higher priorities first, then the older; `waiting` says what for: {"code", "because"}
+    # its turn in the queue: higher priorities first, then the older; `waiting` says what for: {code, because, place, expected_start}
     priority: Mapped[int] = mapped_column(Integer, server_default="0")
-    waiting: Mapped[dict[str, str] | None] = mapped_column(Json)
+    waiting: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    queued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # when it last joined the queue
 
     # the lease: who may act on this run, and until when
     leased_by: Mapped[str | None] = mapped_column(String(60))
@@ -64,6 +65,11 @@ class RunRow(Base):
     # what it has cost: whole attempts that are over, and the one that holds machines now
     accelerator_seconds: Mapped[float] = mapped_column(Float, default=0.0)
     holding_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    # what it was predicted to take in all, and which caps it was warned of: name → period
+    predicted_dollars: Mapped[float | None] = mapped_column(Float)
+    predicted_hours: Mapped[float | None] = mapped_column(Float)
+    warned: Mapped[dict[str, str] | None] = mapped_column(Json)
 
     # the head of its chain of events
     chain_length: Mapped[int] = mapped_column(Integer, server_default="0")

@@ -171,7 +171,7 @@ def test_it_is_alive_and_ready(http: httpx.Client):
     assert http.get("/healthz").json() == {"status": "ok"}
     ready = http.get("/readyz").json()
     assert ready["ready"] is True
-    assert ready["database"] == "ok"
+    assert (ready["database"], ready["broker"], ready["objects"]) == ("ok", "ok", "ok")
 
 
 def test_built_in_recipes_can_be_read(http: httpx.Client):

@@ -15,7 +15,6 @@ from service.app import create_app
 from service.http.door import OPEN, OPEN_BELOW
 from service.http.identity import May
 from service.settings import Settings
-from service.stack import Postgres
 from tests.service.inside import Inside, inside, kind
 from tests.service.issuer import Provider
 
@@ -68,20 +67,9 @@ class World:
     """By project: path parameter → what there is of it."""
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("postgres")
-    for above in (folder, *folder.parents[:3]):
-        above.chmod(0o711)  # Postgres runs under an account of its own and must be able to pass
-    server = Postgres(folder)
-    server.start()
-    yield server
-    server.stop()
-
-
 @pytest_asyncio.fixture(scope="module", params=["sqlite", "postgres"])
 async def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    database = request.getfixturevalue("postgres").create_database("roles") if request.param == "postgres" else None
+    database = request.getfixturevalue("stack").postgres.create_database("roles") if request.param == "postgres" else None
     with Provider() as provider:
         async with inside(tmp_path_factory.mktemp("roles"), database=database, **provider.settings) as api:
             world = World(api, {"nobody": None, "stranger": provider.token("a stranger"), "operator": api.operator})

@@ -40,7 +40,6 @@ def ended(outcome: str, cause: str | None = None) -> dict:
     [
         (run(State.QUEUED, attempt=0), ABSENT, Launch(1)),
         (run(State.QUEUED), ABSENT, Launch(2)),
-        (run(State.QUEUED, room=False), ABSENT, Wait()),
         (run(State.QUEUED, next_attempt_at=NOW + timedelta(seconds=1)), ABSENT, Wait()),
         (run(State.QUEUED, next_attempt_at=NOW), ABSENT, Launch(2)),
         (run(State.QUEUED, over_limit=("budget", "all is spent")), ABSENT, Change(Move.PAUSE, "budget", ["all is spent"])),

@@ -1,0 +1,54 @@
+"""Hints on their way to the broker: sent by one thread, so that a broker that is slow or away holds up no request and piles up nothing.
+
+A hint says that a run is worth a look now. It may be lost: the row in the outbox, written with the change that it tells of, is looked at
+by the next sweep all the same.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from service.tasks import send_hint
+
+MOST = 1000
+"""Runs that may wait for the broker; beyond them the oldest hints are dropped."""
+log = logging.getLogger("dayrun")
+
+
+class Hints:
+    """Put a run's id in and forget it."""
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
+        self._due: OrderedDict[str, None] = OrderedDict()  # a run that is due twice needs one look
+        self._changed = threading.Condition()
+        self._open = True
+        self._broker_answers = True
+        threading.Thread(target=self._send_all, name="hints", daemon=True).start()
+
+    def put(self, run_id: str) -> None:
+        """Never waits."""
+        with self._changed:
+            self._due[run_id] = None
+            if len(self._due) > MOST:
+                self._due.popitem(last=False)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Send nothing any more."""
+        with self._changed:
+            self._open = False
+            self._changed.notify()
+
+    def _send_all(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._due or not self._open)
+                if not self._open:
+                    return
+                run_id, _ = self._due.popitem(last=False)
+            answers = send_hint(self._queue, run_id)
+            if answers != self._broker_answers:
+                log.warning("the broker %s", "takes hints again" if answers else "takes no hints: runs wait for the next sweep")
+            self._broker_answers = answers

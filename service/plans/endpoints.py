@@ -1,0 +1,74 @@
+"""Plans over HTTP: in and out, nothing else."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from dayrun.plan import Plan
+from dayrun.recipe import Recipe
+from service.context import Context, Ctx
+from service.database import now
+from service.http.identity import CreateRuns, ReadRuns
+from service.http.problem import Problem, problems
+from service.launchers import Order
+from service.plans import repository
+from service.plans import service as plans
+from service.plans.schemas import PlanAnswer, RunEstimate
+from service.runs import service as runs
+from service.runs.schemas import NewRun
+from service.runs.states import OVER
+
+router = APIRouter(tags=["runs"])
+
+
+@router.post("/runs:plan", responses=problems(403, 404, 413, 422))
+async def plan_run(response: Response, context: Ctx, permit: CreateRuns, new: NewRun) -> PlanAnswer:
+    """What a run would be, take and cost, before it exists. Nothing is stored or reserved."""
+    permit.on(new.project)
+    recipe = runs.effective_recipe(new, for_training=False)
+    async with context.database.read() as session:
+        found = await plans.plan_of(session, recipe, context.history)
+    response.headers["ETag"] = tag(new, recipe, found)
+    return PlanAnswer(
+        recipe=recipe.model_dump(mode="json"),
+        estimate=found.estimate,
+        verdicts=found.verdicts,
+        manifest=manifest_of(context, recipe),
+        can_start=not any(verdict.level == "no" for verdict in found.verdicts),
+    )
+
+
+def tag(new: NewRun, recipe: Recipe, found: Plan) -> str:
+    """Changes with whatever a reader of the plan would decide by: the recipe, the predicted figures, the verdicts."""
+    verdicts = [(verdict.about, verdict.level, verdict.at) for verdict in found.verdicts]
+    figures = [found.estimate.hours.model_dump(), found.estimate.dollars.model_dump(), found.estimate.peak_bytes_per_process.model_dump()]
+    return f'"{plans.fingerprint(new.project, recipe.model_dump(mode="json"), figures, verdicts)}"'
+
+
+def manifest_of(context: Context, recipe: Recipe) -> dict[str, Any]:
+    hardware, settings = recipe.hardware, context.settings
+    processes, threads = hardware.processes_per_node, hardware.threads_per_process
+    return context.launcher.manifest(Order("run_to_be", 1, settings.run_url("run_to_be"), processes, threads, settings.stop_seconds))
+
+
+async def must_still_hold(context: Context, new: NewRun, recipe: Recipe, match: str) -> None:
+    """Raises Problem 412 when a plan with the ETag `match` would come out differently now."""
+    async with context.database.read() as session:
+        found = await plans.plan_of(session, recipe, context.history)
+    if tag(new, recipe, found) not in (match, f"W/{match}"):
+        raise Problem(
+            412,
+            "the plan that If-Match names is no longer what would be run: the recipe, the prediction or a verdict has changed; plan again",
+            kind="plan-changed",
+        )
+
+
+@router.get("/runs/{run_id}/estimate", responses=problems(403, 404))
+async def show_estimate(context: Ctx, permit: ReadRuns, run_id: str) -> RunEstimate:
+    """What was predicted, what the run's own speed says now, and the two side by side."""
+    async with context.database.read() as session:
+        run = await runs.find(session, run_id, permit)
+        accepted_with = await repository.estimate_of(session, run_id)
+        renewal = None if run.state in OVER else await plans.renewal_of(session, run)
+        comparison = await plans.compared(session, run)
+    return RunEstimate(predicted=accepted_with, renewed=renewal, comparison=comparison, as_of=now())

@@ -1,0 +1,161 @@
+"""`python -m tests.parts.killing submission|launch`: kill a process at every point where it touches the database or the launcher, in turn.
+
+A parent that has imported everything forks a child for each point, so that a death costs milliseconds. The points are found from outside,
+by SQLAlchemy's events and Python's audit hooks: the product has no hook for it. Prints what is left, as JSON.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import httpx
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
+
+from service.app import create_app
+from service.database import Database
+from service.launchers import Order
+from service.revisions import bring_up_to_date
+from service.runs import repository
+from service.runs.reconcile import Reconciler
+from service.settings import Settings
+from tests.parts.quick import QuickLauncher
+from tests.tiny import tiny_recipe
+
+TOUCHES = ("open", "os.rename", "os.mkdir", "subprocess.Popen")
+"""What a launcher does to the world, as Python's audit hooks name it."""
+
+
+class Death:
+    """At the `at`-th point this process dies as if by kill -9; 0: never."""
+
+    def __init__(self, at: int) -> None:
+        self._at, self._passed, self._launching = at, 0, threading.local()
+        event.listen(Engine, "before_cursor_execute", self.point)
+        event.listen(Engine, "after_cursor_execute", self.point)
+        event.listen(Engine, "commit", self.point)
+        event.listen(Session, "after_commit", self.point)
+
+    def point(self, *_: Any) -> None:
+        self._passed += 1
+        if self._passed == self._at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def at_every_touch_of(self, launcher: QuickLauncher) -> None:
+        launch = launcher.launch
+
+        def counted(order: Order) -> None:
+            self._launching.now = True
+            launch(order)
+            self._launching.now = False
+            self.point()
+
+        launcher.launch = counted
+        sys.addaudithook(lambda name, _: self.point() if name in TOUCHES and getattr(self._launching, "now", False) else None)
+
+
+def in_a_child(work: Callable[[], Coroutine[Any, Any, str]]) -> str | None:
+    """What `work` returns in a process of its own; None when that died at its point."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(reader)
+        try:
+            os.write(writer, asyncio.run(work()).encode())
+        except BaseException as error:
+            os.write(writer, f"failed: {error!r}"[:3000].encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        said = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    assert not said.startswith("failed: "), said
+    return None if os.WIFSIGNALED(status) else said
+
+
+async def submit(settings: Settings, key: str) -> str:
+    """A client's request; waits while the first one with its key is in flight."""
+    app = create_app(settings)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+        body = {"recipe": tiny_recipe("/data", processes=1)}
+        while (answer := await client.post("/runs", json=body, headers={"Idempotency-Key": key})).status_code == 409:
+            pass
+        assert answer.status_code == 201, answer.text
+        return answer.json()["id"]
+
+
+async def first_look(settings: Settings, run_id: str, death: Death) -> str:
+    launcher = QuickLauncher(settings)
+    death.at_every_touch_of(launcher)
+    await Reconciler(settings, Database(settings), launcher).look(run_id)
+    return "alive"
+
+
+async def look_at_all(settings: Settings) -> str:
+    """Another worker takes over: looks at every active run until none is left."""
+    database = Database(settings)
+    reconciler = Reconciler(settings, database, QuickLauncher(settings))
+    while True:
+        async with database.read() as session:
+            active = await repository.active_ids(session)
+        for run_id in active:
+            await reconciler.look(run_id)
+        if not active:
+            return "done"
+        await asyncio.sleep(0.05)  # the lease of a dead worker must run out
+
+
+def kill_submissions(settings: Settings) -> int:
+    """A submission that dies at each point in turn, and is sent again. Returns the number of deaths."""
+    deaths = 0
+    while True:
+
+        async def dying(at: int = deaths + 1) -> str:
+            Death(at)
+            return await submit(settings, f"key-{at}")
+
+        died = in_a_child(dying) is None
+        assert in_a_child(partial(submit, settings, f"key-{deaths + 1}"))
+        if not died:
+            return deaths
+        deaths += 1
+
+
+def kill_launches(settings: Settings) -> int:
+    """A worker that dies at each point of its first look at a run, in turn. Returns the number of deaths."""
+    deaths = 0
+    while True:
+        at = deaths + 1
+        run_id = in_a_child(partial(submit, settings, f"key-{at}"))
+        assert run_id
+
+        async def dying(run_id: str = run_id, at: int = at) -> str:
+            return await first_look(settings, run_id, Death(at))
+
+        if in_a_child(dying) is not None:
+            return deaths
+        deaths += 1
+
+
+def main() -> None:
+    settings = Settings()
+    bring_up_to_date(settings, may_migrate=True)
+    deaths = {"submission": kill_submissions, "launch": kill_launches}[sys.argv[1]](settings)
+    in_a_child(partial(look_at_all, settings))
+
+    async def runs() -> str:
+        database = Database(settings)
+        async with database.read() as session:
+            rows = await repository.page(session, None, [], 10_000)
+        return json.dumps({"deaths": deaths, "states": {row.id: [row.state, row.attempt] for row in rows}})
+
+    print(in_a_child(runs))
+
+
+if __name__ == "__main__":
+    main()

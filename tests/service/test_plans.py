@@ -1,0 +1,76 @@
+"""Plans over HTTP: what a run would take before it exists, held against what it came to."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Service
+from tests.tiny import tiny_recipe
+
+
+@pytest.fixture
+def http(service: Service):
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        yield client
+
+
+def test_a_plan_says_what_would_run_and_stores_nothing(http: httpx.Client, tiny_data: Path):
+    before = http.get("/runs").json()
+    answer = http.post("/runs:plan", json={"recipe": tiny_recipe(tiny_data), "overrides": {"seed": 7}})
+    assert answer.status_code == 200, answer.text
+    plan = answer.json()
+    assert plan["recipe"]["seed"] == 7
+    assert plan["can_start"] is True
+    assert "--nproc-per-node=2" in plan["manifest"]["command"]
+    hours = plan["estimate"]["hours"]
+    assert 0 < hours["low"] <= hours["expected"] <= hours["high"]
+    assert plan["estimate"]["dollars"]["expected"] == pytest.approx(hours["expected"] * 2 * 36.0)
+    assert any(line["name"] == "hours" for line in plan["estimate"]["arithmetic"])
+    assert http.get("/runs").json() == before
+
+
+def test_the_reference_recipe_can_be_planned_though_it_cannot_be_trained_yet(http: httpx.Client):
+    plan = http.post("/runs:plan", json={"recipe": "prx-24h"}).json()
+    assert plan["can_start"] is False
+    assert {verdict["about"] for verdict in plan["verdicts"] if verdict["level"] == "no"} == {"trainer"}
+    assert plan["estimate"]["hours"]["low"] < 24 < plan["estimate"]["hours"]["high"]
+    assert http.post("/runs", json={"recipe": "prx-24h"}).status_code == 422
+
+
+def test_a_plan_that_still_holds_is_accepted_and_one_that_does_not_is_refused(http: httpx.Client, tiny_data: Path):
+    body = {"recipe": tiny_recipe(tiny_data, steps=50)}
+    tag = http.post("/runs:plan", json=body).headers["ETag"]
+    changed = {"recipe": tiny_recipe(tiny_data, steps=60)}
+    refused = http.post("/runs", json=changed, headers={"If-Match": tag})
+    assert refused.status_code == 412
+    assert refused.json()["type"] == "urn:dayrun:problem:plan-changed"
+    taken = http.post("/runs", json=body, headers={"If-Match": tag})
+    assert taken.status_code == 201
+    http.post(f"/runs/{taken.json()['id']}:cancel")
+
+
+def test_a_run_keeps_its_plan_and_compares_it_with_what_it_came_to(service: Service, http: httpx.Client, tiny_data: Path):
+    run = service.end(service.client.create_run(tiny_recipe(tiny_data, steps=80)))
+    assert run.state == "succeeded", (run.cause, run.evidence)
+    told = http.get(f"/runs/{run.id}/estimate").json()
+    assert told["predicted"]["stages"][0]["steps"] == 80
+    assert told["renewed"] is None
+    sides = {side["name"]: side for side in told["comparison"]}
+    assert {"hours", "dollars", "tiny: a step"} <= set(sides)
+    assert sides["hours"]["actual"] == pytest.approx(run.cost.accelerator_hours / 2)
+    assert sides["tiny: a step"]["actual"] > 0
+    recorded = next(event for event in service.client.events(run.id) if event.type == "estimate_compared")
+    assert {side["name"] for side in recorded.data["comparison"]} == set(sides)
+
+
+def test_the_next_plan_has_learnt_from_the_last_run(service: Service, http: httpx.Client, tiny_data: Path):
+    recipe = tiny_recipe(tiny_data, steps=80)
+    service.end(service.client.create_run(recipe))
+    from tests.conftest import until
+
+    def calibrated() -> dict | None:  # each process looks at the history anew every few seconds
+        share = http.post("/runs:plan", json={"recipe": recipe}).json()["estimate"]["utilisation"]
+        return share if share["source"] == "calibrated" else None
+
+    assert until(calibrated, "a plan that knows of the run")["runs"] >= 1
