@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from dayrun.recipe import Recipe, Stage
-from dayrun.recipe_errors import RecipeError, shown
+from dayrun.recipe_errors import SECRETS, RecipeError, shown
 
 AUTOENCODERS = {"flux1": ([16], [8]), "flux2": ([32], [8]), "dc-ae-f32c32": ([32], [32]), "repa-e": ([4, 16, 32], [8, 16])}
 """Channels and pixels a cell of each autoencoder; REPA-E tunes several."""
@@ -362,6 +362,33 @@ def averages_begin_in_time(recipe: Recipe) -> Found:
     if recipe.ema is not None and recipe.ema.start >= recipe.total_steps:
         because = f"the run has {recipe.total_steps} steps: nothing would be averaged"
         yield RecipeError("/ema/start", recipe.ema.start, because, [0])
+
+
+# ---- places ----------------------------------------------------------------------------------------------------------------------------
+
+
+@reads("text", "latents", "data", "perceptual", "representation", "evaluation")
+def places_hold_no_secret(recipe: Recipe) -> Found:
+    """A recipe is stored, listed and copied into run folders: what opens a place comes from the environment of who reads it."""
+    for at, place in places(recipe):
+        if "://" in place and (bare := SECRETS.sub("", place).rstrip("?")) != place:
+            because = "everybody who sees the run sees this: leave user, password and query out, workers have credentials of their own"
+            yield RecipeError(at, shown(place), because, [bare])
+
+
+def places(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Everything in a recipe that may be a URL."""
+    yield "/text/source", recipe.text.source
+    yield from ((f"/data/sources/{i}/url", source.url) for i, source in enumerate(recipe.data.sources))
+    if recipe.latents is not None:
+        yield "/latents/source", recipe.latents.source
+    for name in ("lpips", "dino"):
+        if (loss := getattr(recipe.perceptual, name)) is not None:
+            yield f"/perceptual/{name}/source", loss.source
+    if recipe.representation is not None:
+        yield "/representation/teacher", recipe.representation.teacher
+    if recipe.evaluation is not None and recipe.evaluation.reference is not None:
+        yield "/evaluation/reference", recipe.evaluation.reference
 
 
 # ---- pictures, measures, checkpoints, machines ---------------------------------------------------------------------------------------

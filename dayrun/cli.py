@@ -451,8 +451,10 @@ def one_setting(setting: str) -> dict[str, Any]:
     return value
 
 
-# the commands of other files, which use what is above and load what they need when they run, too
-from dayrun import cli_log  # noqa: E402  # pyright: ignore
+# the commands of other files: they take options and errors from above, and add themselves to `main`
+from dayrun import cli_access as cli_access  # noqa: E402
+from dayrun import cli_log as cli_log  # noqa: E402
+from dayrun import cli_work as cli_work  # noqa: E402
 
 for command in (cli_log.events, cli_log.audit, cli_log.webhooks):
     main.add_command(command)

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from dayrun.answers import Cancelled, Difference, Draw, DrawnPicture, Export, ExportedFile, Job, Parent, StoredRecipe
 from dayrun.event_chain import Broken, Head, Link, first_break
@@ -27,6 +27,8 @@ from dayrun.webhooks import AuditEntry, Delivery, ProjectEvent, Webhook
 
 State = Literal["queued", "launching", "running", "pausing", "paused", "cancelling", "cancelled", "succeeded", "failed"]
 Move = Literal["pause", "resume", "cancel"]
+MemberRole = Literal["viewer", "writer", "admin"]
+KeyRole = Literal[MemberRole, "operator"]
 OVER: tuple[State, ...] = ("cancelled", "succeeded", "failed")
 DEFAULT_URL = "http://127.0.0.1:8765"
 HOLD_SECONDS = 20
@@ -143,6 +145,40 @@ class Checkpoint(BaseModel):
     digest: str
 
 
+class Key(BaseModel):
+    """An API key as the service tells of it; `key` itself is there only in the answer that made it."""
+
+    id: str
+    name: str
+    role: KeyRole
+    project: str | None = None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+    key: str | None = Field(default=None, repr=False)
+
+
+class Project(BaseModel):
+    id: str
+    name: str
+    archived: bool
+    accelerators: int | None = None
+    dollars_per_day: float | None = None
+    dollars_per_month: float | None = None
+    created_at: datetime
+    created_by: str
+    version: int
+
+
+class Member(BaseModel):
+    subject: str
+    role: MemberRole
+    added_at: datetime
+    added_by: str
+
+
 class AttemptCost(BaseModel):
     attempt: int
     accelerators: int
@@ -235,11 +271,15 @@ class Unreachable(Exception):
 
 
 class Client:
-    """One service at `url`; default: DAYRUN_URL, or the service that `dayrun serve` runs on this machine."""
+    """One service at `url`; default: DAYRUN_URL, or the service that `dayrun serve` runs on this machine.
 
-    def __init__(self, url: str | None = None, timeout_seconds: float = 30.0) -> None:
+    `key` is sent with each request; default: DAYRUN_KEY.
+    """
+
+    def __init__(self, url: str | None = None, timeout_seconds: float = 30.0, *, key: str | None = None) -> None:
         self.url = (url or default_url()).rstrip("/")
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_seconds)
+        key = key or os.environ.get("DAYRUN_KEY")
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_seconds, headers={"Authorization": f"Bearer {key}"} if key else None)
 
     def __enter__(self) -> Self:
         return self
@@ -500,6 +540,43 @@ class Client:
         links = [Link.of(event) for event in self._pages(path, {}, ProjectEvent, None)]
         return first_break(f"project:{project}", links, Head(head["length"], head["digest"]))
 
+    # who may
+    def create_key(self, name: str, role: KeyRole, project: str | None = None, days: int | None = 90) -> Key:
+        """Make a key for a project (or, with the role operator, for the whole service). Its `key` cannot be had again."""
+        body = {"name": name, "role": role, "project": project, "days": days}
+        return Key.model_validate(self._post("/keys", None, body).json())
+
+    def keys(self) -> Iterator[Key]:
+        """Keys of the projects whose admin you are, newest first."""
+        yield from self._pages("/keys", {}, Key, None)
+
+    def revoke_key(self, key_id: str) -> None:
+        self._send("DELETE", f"/keys/{quote(key_id)}")
+
+    def create_project(self, project_id: str, name: str | None = None) -> Project:
+        return Project.model_validate(self._post("/projects", None, {"id": project_id, "name": name}).json())
+
+    def project(self, project_id: str) -> Project:
+        return Project.model_validate(self._get(f"/projects/{quote(project_id)}").json())
+
+    def projects(self) -> Iterator[Project]:
+        yield from self._pages("/projects", {}, Project, None)
+
+    def change_project(self, project: Project, **changes: Any) -> Project:
+        """Change `name`, `archived` or (operators) quotas and budgets, unless somebody else has changed it since `project` was fetched."""
+        headers = {"If-Match": f'"{project.version}"'}
+        return Project.model_validate(self._send("PATCH", f"/projects/{quote(project.id)}", json=changes, headers=headers).json())
+
+    def members(self, project_id: str) -> Iterator[Member]:
+        yield from self._pages(f"/projects/{quote(project_id)}/members", {}, Member, None)
+
+    def put_member(self, project_id: str, subject: str, role: MemberRole) -> Member:
+        """Give somebody (`oidc:ISSUER|SUBJECT`) a role in a project."""
+        return Member.model_validate(self._send("PUT", member_path(project_id, subject), json={"role": role}).json())
+
+    def remove_member(self, project_id: str, subject: str) -> None:
+        self._send("DELETE", member_path(project_id, subject))
+
     # transport
     def _move(self, run_id: str, move: Move) -> Run:
         return Run.model_validate(self._post(f"/runs/{quote(run_id)}:{move}", None, None).json())
@@ -548,6 +625,10 @@ def refusal(url: str, response: httpx.Response) -> ServiceError:
         return ServiceError(response.status_code, problem["detail"], problem.get("errors"))
     except (ValueError, KeyError, TypeError):
         return ServiceError(response.status_code, f"{url} answered {response.status_code}: {response.text[:200]}")
+
+
+def member_path(project_id: str, subject: str) -> str:
+    return f"/projects/{quote(project_id)}/members/{quote(subject, safe='')}"
 
 
 def default_url() -> str:

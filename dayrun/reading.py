@@ -8,6 +8,7 @@ import copy
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,6 +29,7 @@ MAX_DEPTH = 32
 MAX_ERRORS = 100
 
 Location = tuple[int | str, ...]
+SECRET_NAME = re.compile(r"secret|passw|credential|token$|api_?key|access_?key", re.IGNORECASE)
 NOT_TWICE: tuple[dict[str, Any], list[str]] = ({}, [])
 
 
@@ -215,6 +217,7 @@ def in_our_words(fault: ErrorDetails, document: object, prefix: Location = ()) -
 def unknown_field(at: str, loc: Location, value: object, given: set[str]) -> RecipeError:
     """An unknown field: a misspelt neighbour, or one that lives elsewhere."""
     name, here = str(loc[-1]), fields_of(loc[:-1])
+    value = "***" if SECRET_NAME.search(name) else value  # somebody tried to put it here; it must not go into a log as well
     where = pointer(*loc[:-1]) or "a recipe"
     close = difflib.get_close_matches(name, [field for field in here if field not in given], cutoff=0.6)
     elsewhere = [place for place in places() if place.rsplit("/", 1)[1] == name]

@@ -5,10 +5,13 @@ Only the types and how they print. It knows neither the schema nor the rules; `r
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+SECRETS = re.compile(r'(?<=://)[^/?#\s"]*@|(?<=\?)[^#\s"]+')
+"""Where a URL holds what opens it: before the host, and in the query (signatures, tokens)."""
 SHOWN = 120
 """Characters of a value that an error repeats: a reader has the document, and a hostile one must not come back multiplied."""
 
@@ -63,10 +66,16 @@ def shown(value: object) -> object:
     if isinstance(value, int):
         return value if abs(value) < 2**63 else f"an integer of {value.bit_length()} bits"
     if isinstance(value, str):
-        text = printable(value)
+        text = printable(masked(value))
         return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-    text = printable(as_text(value))
-    return value if isinstance(value, dict | list) and len(text) < SHOWN and is_clean(text) else text  # pyright: ignore[reportUnknownVariableType]
+    text = printable(masked(as_text(value)))
+    harmless = len(text) < SHOWN and is_clean(text) and text == as_text(value)
+    return value if isinstance(value, dict | list) and harmless else text  # pyright: ignore[reportUnknownVariableType]
+
+
+def masked(text: str) -> str:
+    """`text`; where it is a URL, without what opens it: an error is printed, logged and pasted into tickets."""
+    return SECRETS.sub(lambda found: "***@" if found[0].endswith("@") else "***", text) if "://" in text else text
 
 
 def is_clean(text: str) -> bool:

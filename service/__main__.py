@@ -25,6 +25,9 @@ def main() -> int:
         settings = Settings(**given)
     except ValidationError as error:
         for one in error.errors():
+            if not one["loc"]:  # about several settings
+                print(f"dayrun serve: {one['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+                continue
             name = str(one["loc"][0])
             place = f"--{name}" if name in given else f"DAYRUN_{name.upper()}"
             print(f"dayrun serve: {place}={one['input']!r}: {one['msg'].lower()}", file=sys.stderr)

@@ -4,7 +4,7 @@ A project's runs are seen by its members only: to anybody else they do not exist
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 
 from service.http.problem import ErrorDetail, Problem
@@ -33,6 +33,7 @@ class Action(StrEnum):
     MANAGE_WEBHOOKS = "manage webhooks"
     MANAGE_KEYS = "manage keys"
     MANAGE_MEMBERS = "manage members"
+    EDIT_PROJECT = "rename or archive a project"
     MANAGE_QUOTAS = "set quotas and budgets"
     MANAGE_PROJECTS = "create projects"
 
@@ -49,6 +50,7 @@ LOWEST_ROLE: Mapping[Action, Role] = {
     Action.MANAGE_WEBHOOKS: Role.ADMIN,
     Action.MANAGE_KEYS: Role.ADMIN,
     Action.MANAGE_MEMBERS: Role.ADMIN,
+    Action.EDIT_PROJECT: Role.ADMIN,
     Action.MANAGE_QUOTAS: Role.OPERATOR,
     Action.MANAGE_PROJECTS: Role.OPERATOR,
 }
@@ -93,6 +95,28 @@ class Permit:
     def sees(self, project_id: str) -> bool:
         """Whether the project and what is in it exist for the actor."""
         return self.actor.role_in(project_id) is not None
+
+    def to(self, action: Action) -> "Permit":
+        """The same actor, who wants to do something else."""
+        return replace(self, action=action)
+
+    def somewhere(self) -> None:
+        """Raises Problem 403 where there is no project in which the actor may do it. Says nothing of any project, so it may come first."""
+        actor, needed = self.actor, LOWEST_ROLE[self.action]
+        if actor.operator or any(role >= needed for role in actor.roles.values()):
+            return
+        if not actor.roles:
+            how = f"an admin of one can change that with `dayrun projects add PROJECT '{actor.subject}' viewer`"
+            raise Problem(403, f"{actor.name} is a member of no project; {how}", kind="no-membership")
+        highest = max(actor.roles.values())
+        said = f"{self.action} takes the role {needed.name.lower()}; the highest that {actor.name} has is {highest.name.lower()}"
+        raise Problem(403, said, kind="role-too-low")
+
+    def on_service(self) -> None:
+        """Raises Problem 403 for who is no operator of the whole service."""
+        if not self.actor.operator:
+            said = f"that is the whole service's and takes an operator; {self.actor.name} has roles in projects only"
+            raise Problem(403, said, kind="role-too-low")
 
     def on(self, project_id: str) -> None:
         """Raises Problem 404 where the actor has no role in the project, 403 where it is too low."""

@@ -23,11 +23,15 @@ from service.feeds.broadcast import Broadcast
 from service.forks import endpoints as forks
 from service.hints import Hints
 from service.http import problem
+from service.http.door import Door
+from service.http.identity import GUARDED
 from service.http.problem import Problem
 from service.http.request_id import RequestId
+from service.keys import endpoints as keys
 from service.launchers.local import LocalLauncher
 from service.logs import endpoints as logs
 from service.plans import endpoints as plans
+from service.projects import endpoints as projects
 from service.recipes import endpoints as recipes
 from service.runs import amend, bulk, endpoints
 from service.samples import endpoints as samples
@@ -36,6 +40,8 @@ from service.tasks import make_celery
 from service.usage import endpoints as usage
 from service.webhooks import endpoints as webhooks
 
+PARTS = (endpoints, plans, bulk, amend, forks, samples, draws, exports, logs, feeds, usage, recipes, projects, keys, webhooks, audit)
+"""Whose routes need somebody who was recognised."""
 WEB = Path(__file__).parent / "web"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -49,10 +55,11 @@ def create_app(settings: Settings) -> FastAPI:
         database = Database(settings)
         hints, broadcast = Hints(make_celery(settings)), Broadcast(database)
         probes = reachable.broker(settings), reachable.objects(settings)
-        app.state.context = Context(settings, database, LocalLauncher(settings), hints, broadcast, *probes)
+        app.state.context = context = Context(settings, database, LocalLauncher(settings), hints, broadcast, *probes)
         yield
         hints.close()
         await broadcast.close()
+        await context.credentials.close()
         await database.close()
 
     app = FastAPI(
@@ -64,8 +71,10 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
     )
     problem.install(app)
-    for part in (endpoints, plans, bulk, amend, forks, samples, draws, exports, logs, feeds, usage, webhooks, audit, recipes, health):
-        app.include_router(part.router)
+    for part in PARTS:
+        app.include_router(part.router, responses=GUARDED)
+    app.include_router(health.router)
+    app.add_middleware(Door, settings=settings)
     app.add_middleware(Guard, largest=settings.request_bytes)
     app.add_middleware(RequestId)
     app.add_middleware(Measured)

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from service.database import Database
 from service.feeds.broadcast import Broadcast
 from service.hints import Hints
+from service.http.credentials import Credentials
 from service.launchers import Launcher
 from service.plans.service import History
 from service.reachable import Probe
@@ -25,6 +26,10 @@ class Context:
     objects: Probe
     history: History = field(default_factory=History)
     seal_key: bytes | None = None  # of cursors, once it was read
+    credentials: Credentials = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.credentials = Credentials(self.settings, self.database)
 
     def hint(self, id: str) -> None:
         """Tell a worker to look at a run or a job, without waiting for it; lost hints cost a second."""

@@ -73,6 +73,7 @@ class Database:
         self.engine: AsyncEngine = create_async_engine(
             settings.database_url,
             connect_args=connect_arguments(settings),
+            hide_parameters=True,  # an error is logged with its statement; what stood in it may be a secret
             pool_size=settings.database_connections,
             max_overflow=settings.database_more_connections,
             pool_timeout=settings.database_wait_seconds,

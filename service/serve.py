@@ -19,8 +19,11 @@ from types import FrameType
 from typing import IO
 from urllib.request import urlopen
 
+from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
 from service.launchers.local import ROOT
-from service.revisions import WrongVersion, bring_up_to_date
+from service.revisions import WrongVersion, bring_up_to_date, sync_url
 from service.settings import Settings
 from service.stack import MissingProgram, PartFailed, Stack
 
@@ -65,6 +68,15 @@ def lock_home(settings: Settings) -> IO[str]:
         file.close()
         raise Refused(f"{settings.root} is in use by {holder}: stop that one, or choose another folder with --home") from None
     return file
+
+
+def check_auth(settings: Settings) -> None:
+    """Raises Refused where everybody who reaches the address could do everything."""
+    if settings.auth == "none" and settings.needs_credentials:
+        raise Refused(
+            f"DAYRUN_AUTH=none would let everybody who reaches {settings.host} do everything: "
+            "leave it out and make a key with `dayrun keys create --bootstrap`, or listen on 127.0.0.1"
+        )
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -168,10 +180,11 @@ def wait_until_ready(url: str, stopping: threading.Event, seconds: float = 60.0)
     return said
 
 
-def active_runs(url: str) -> int:
-    """Runs that hold this machine now."""
-    with suppress(OSError, ValueError), urlopen(f"{url}/runs?state=launching&state=running&state=pausing&limit=1000", timeout=5) as answer:
-        return len(json.load(answer)["items"])
+def active_runs(settings: Settings) -> int:
+    """Runs that hold machines now; asked of the database, since the API may want a key."""
+    states = ", ".join(f"'{state}'" for state in ("launching", "running", "pausing"))
+    with suppress(SQLAlchemyError), create_engine(sync_url(settings), poolclass=NullPool).connect() as connection:
+        return connection.scalar(text(f"SELECT count(*) FROM runs WHERE state IN ({states})")) or 0
     return 0
 
 
@@ -184,6 +197,7 @@ def serve(settings: Settings, may_migrate: bool = False, with_stack: bool = Fals
         stopping.set()
 
     try:
+        check_auth(settings)
         lock = lock_home(settings)
         listener = bind(settings)
         if with_stack:
@@ -209,11 +223,12 @@ def serve(settings: Settings, may_migrate: bool = False, with_stack: bool = Fals
     if missing is not None and not stopping.is_set():
         print(f"dayrun serve: not ready after a minute ({missing}); see {settings.root / 'logs'}", file=sys.stderr)
     elif not stopping.is_set():
-        print(f"dayrun is ready: {url}\nruns, logs and pictures are kept in {settings.root}; stop with Ctrl-C", flush=True)
+        asks = "; it asks for keys (docs/access.md)" if settings.needs_credentials else ""
+        print(f"dayrun is ready: {url}\nruns, logs and pictures are kept in {settings.root}{asks}; stop with Ctrl-C", flush=True)
     while not stopping.wait(0.2):
         for part in parts.values():
             part.keep_alive()
-    left = active_runs(url)
+    left = active_runs(settings)
     for part in parts.values():
         part.stop()
     Path(settings.root / "serve.json").unlink(missing_ok=True)

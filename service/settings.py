@@ -1,11 +1,17 @@
 """Every knob of the service, with its default and its environment name (`DAYRUN_` and the field's name in capitals)."""
 
+import ipaddress
+import json
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GroupRole = Annotated[str, Field(pattern=r"^(operator|[a-z0-9][a-z0-9-]*:(viewer|writer|admin))$")]
 
 
 class Settings(BaseSettings):
@@ -55,6 +61,43 @@ class Settings(BaseSettings):
     database_wait_seconds: float = Field(default=10.0, gt=0, description="How long a request waits for a connection before it gets a 503.")
     database_pgbouncer: bool = Field(default=False, description="Postgres is reached through PgBouncer in transaction mode.")
 
+    auth: Literal["none", "required"] | None = Field(
+        default=None, description="Whether requests need a key or token; default: none on the loopback address, required on any other."
+    )
+    metrics_need_key: bool = Field(default=False, description="Whether /metrics asks for a key too.")
+    identity_seconds: float = Field(
+        default=5.0, ge=0, le=60, description="How long a process trusts what it knows of a key: a revoked one works on for at most this."
+    )
+    requests_per_second: float = Field(default=50.0, ge=0, description="What one key or person may ask of a process for long; 0: no limit.")
+    requests_burst: int = Field(default=500, ge=1, description="...and at once, after a pause.")
+    wrong_keys_per_minute: int = Field(default=30, ge=1, description="Unknown keys and tokens that are looked at from one address.")
+    oidc_issuer: str | None = Field(default=None, description="https://… of an OpenID provider whose tokens are taken beside keys.")
+    oidc_audience: str | None = Field(default=None, description="What its tokens must name in `aud`: the provider's name for us.")
+    oidc_skew_seconds: float = Field(default=60.0, ge=0, le=600, description="How far the provider's clock may be off.")
+    oidc_max_age_hours: float = Field(default=24.0, gt=0, description="How long its signing keys are trusted while it does not answer.")
+    oidc_groups_claim: str = Field(default="groups", description="Claim that lists somebody's groups.")
+    oidc_groups: dict[str, GroupRole] = Field(default={}, description='Roles of groups, as JSON: {"GROUP": "PROJECT:ROLE" or "operator"}.')
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def issuer_is_safe(cls, issuer: str | None) -> str | None:
+        """Whoever can change what a plain-http issuer answers can sign in as anybody."""
+        if issuer is not None and urlsplit(issuer).scheme != "https" and not is_loopback(urlsplit(issuer).hostname or ""):
+            raise ValueError("an issuer must be reached by https://")
+        return issuer
+
+    @model_validator(mode="after")
+    def issuer_has_audience(self) -> Self:
+        """A token that was made for another service must not open this one."""
+        if self.oidc_issuer is not None and self.oidc_audience is None:
+            raise ValueError("DAYRUN_OIDC_ISSUER takes DAYRUN_OIDC_AUDIENCE too: what its tokens name in `aud`")
+        return self
+
+    @property
+    def needs_credentials(self) -> bool:
+        """Whether requests must say who sends them. Never false where others can reach the service."""
+        return self.auth == "required" or not is_loopback(self.host)
+
     @cached_property
     def root(self) -> Path:
         """`home`, absolute: children run in other working directories."""
@@ -95,5 +138,18 @@ class Settings(BaseSettings):
 
     def for_children(self) -> dict[str, str]:
         """Environment in which another process finds these same settings."""
-        own = {f"DAYRUN_{name.upper()}": str(value) for name, value in self.model_dump().items() if value is not None}
+        own = {f"DAYRUN_{name.upper()}": as_variable(value) for name, value in self.model_dump().items() if value is not None}
         return {**os.environ, **own, "DAYRUN_HOME": str(self.root), "DAYRUN_DATA": str(self.data_folder)}
+
+
+def as_variable(value: Any) -> str:
+    """A setting as its environment variable holds it."""
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -16,6 +16,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database import Database, new_id, now, upsert
+from service.http.identity import actor_of
 from service.http.problem import Problem
 from service.runs.tables import IdempotencyRow
 
@@ -25,11 +26,13 @@ IdempotencyKey = Annotated[
 
 
 class Answer(BaseModel):
-    """What an operation answers: kept and replayed byte for byte."""
+    """What an operation answers: kept and replayed byte for byte, unless a secret is in it."""
 
     status: int
     body: bytes
     headers: dict[str, str] = {}
+    kept: bytes | None = None
+    """What is stored and replayed instead of `body`, where that holds a secret that is shown once."""
 
     def response(self, replayed: bool = False) -> Response:
         extra = {"Idempotency-Replayed": "true"} if replayed else {}
@@ -44,7 +47,9 @@ async def once(request: Request, database: Database, key: str | None, work: Call
     if key is None:
         async with database.write() as session:
             return (await work(session)).response()
-    operation = f"{request.method} {request.url.path}"
+    # whose key it is belongs to the operation: another sender of the same key must neither see nor disturb this one's answer
+    sender = hashlib.sha256(actor_of(request).subject.encode()).hexdigest()[:32]
+    operation = f"{request.method} {request.url.path[:150]} {sender}"
     digest = hashlib.sha256(await request.body()).hexdigest()
     claim = new_id("claim")
     earlier = await claim_key(database, operation, key, digest, claim)
@@ -55,7 +60,7 @@ async def once(request: Request, database: Database, key: str | None, work: Call
             answer = await work(session)
             mine = (IdempotencyRow.operation == operation, IdempotencyRow.key == key, IdempotencyRow.claim == claim)
             done: CursorResult[object] = await session.execute(  # pyright: ignore[reportAssignmentType]
-                update(IdempotencyRow).where(*mine).values(status=answer.status, headers=answer.headers, body=answer.body)
+                update(IdempotencyRow).where(*mine).values(status=answer.status, headers=answer.headers, body=answer.kept or answer.body)
             )
             if done.rowcount != 1:
                 raise Problem(409, "the request took so long that another one with its Idempotency-Key has taken over", kind="in-flight")

@@ -14,6 +14,7 @@ from service.access import Action, Actor, Permit
 from service.database import new_id, now
 from service.http.problem import ErrorDetail, Problem
 from service.projects import admission
+from service.projects import service as projects
 from service.projects.budget import predict
 from service.runs import repository
 from service.runs.reconcile import just_queued, move
@@ -63,7 +64,7 @@ class AcceptedWith:
 
 async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Permit, accepted_with: AcceptedWith) -> RunRow:
     """Store a run, queued; its event and its hint go with it. Raises Problem 403, 404 for the project, and 409 over its quota."""
-    permit.on(new.project)
+    await projects.open_for_runs(session, new.project, permit)
     may_prioritise(permit.actor, new.project, new.priority)
     at, predicted = now(), predict(recipe, accepted_with.estimate)
     await admission.admit(session, new.project, recipe, predicted.dollars, accepted_with.accelerators)

@@ -39,6 +39,12 @@ function tell(error) {
     page.replaceChildren(el('div', { class: 'empty' }, el('p', {}, error.message), el('p', {}, el('a', { href: '#/' }, 'All runs'))))
     return false
   }
+  if (error instanceof Refusal && error.status === 401) {
+    lost.hidden = true
+    const how = 'This page cannot send a key yet. In a terminal, with DAYRUN_KEY set, `dayrun list` shows the runs.'
+    page.replaceChildren(el('div', { class: 'empty', 'data-testid': 'no-key' }, el('p', {}, error.message), el('p', {}, how)))
+    return false
+  }
   if (error instanceof Unreachable) lost.textContent = 'Service unreachable, trying again. What you see is the last that it said.'
   else if (error instanceof Refusal) lost.textContent = `The service answers with an error, trying again: ${error.message}`
   else console.error(error) // ours: the console has the place

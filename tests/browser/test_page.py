@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import PATIENCE_SECONDS, Service
+from tests.service.inside import listening
 from tests.tiny import tiny_recipe, write_data
 
 PROMPTS = ["a red apple on a blue background", "<img src=x onerror=alert(1)>"]
@@ -48,6 +49,14 @@ def drawing(tmp_path_factory: pytest.TempPathFactory) -> dict:
     sets = [{"name": "preview", "prompts": PROMPTS, "every": 100, "at_start": True}]
     recipe = tiny_recipe(data, steps=100_000, processes=1, samples={"sets": sets, "steps": 2, "guidance": 1.0})
     return recipe | {"model": recipe["model"] | {"text_width": 384}, "text": builtin.get("demo")["text"]}
+
+
+def test_a_page_without_a_key_says_so(browser: Browser, tmp_path: Path):
+    with listening(tmp_path) as (url, _):
+        opened = browser.new_page()
+        opened.goto(f"{url}/")
+        expect(opened.get_by_test_id("no-key")).to_contain_text("this service takes requests with a key", timeout=PATIENCE_SECONDS * 1000)
+        opened.close()
 
 
 def test_samples_and_curves_appear_without_a_reload(page: Page, service: Service, drawing: dict):

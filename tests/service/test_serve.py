@@ -40,6 +40,22 @@ def test_a_port_that_is_taken_is_named_with_a_free_one(tmp_path: Path):
     assert not (tmp_path / "dayrun.db").exists()
 
 
+def test_an_open_door_off_the_loopback_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DAYRUN_AUTH", "none")
+    said = refused("--home", str(tmp_path / "home"), "--host", "0.0.0.0", "--port", "0")
+    assert said == (
+        "DAYRUN_AUTH=none would let everybody who reaches 0.0.0.0 do everything: "
+        "leave it out and make a key with `dayrun keys create --bootstrap`, or listen on 127.0.0.1"
+    )
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_provider_without_an_audience_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DAYRUN_OIDC_ISSUER", "https://idp.example")
+    said = refused("--home", str(tmp_path / "home"), "--port", "0")
+    assert said == "DAYRUN_OIDC_ISSUER takes DAYRUN_OIDC_AUDIENCE too: what its tokens name in `aud`"
+
+
 def test_a_folder_belongs_to_one_service(service: Service):
     said = refused("--home", str(service.home), "--port", "0")
     assert said == (

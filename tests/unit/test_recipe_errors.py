@@ -15,6 +15,8 @@ STAGE = {"name": "a", "pixels": 32, "steps": 1900, "batch_size": 32}
 # the demo is tuned now and then; these numbers are not
 BASE = merge_patch(builtin.get("demo"), {"stages": [STAGE], "samples": {"guidance": 2.0}})
 
+NO_SECRETS = "everybody who sees the run sees this: leave user, password and query out, workers have credentials of their own"
+
 # name, merge patch onto BASE, every error as it is printed
 BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("model is no object", {"model": 7}, ["/model: 7: must be an object, this is an integer"]),
@@ -57,6 +59,29 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("no stages", {"stages": []}, ["/stages: []: must not be empty"]),
     ("version", {"version": 2}, ["/version: 2: must be 1; nearest: 1"]),
     ("beyond 64 bits", {"seed": 9223372036854775808}, ['/seed: "an integer of 64 bits": beyond 64 bits; nearest: 9223372036854775807']),
+    (
+        "password in a URL",
+        {"data": {"sources": [{"url": "file://ada:hunter2@nas/shards"}]}},
+        [f'/data/sources/0/url: "file://***@nas/shards": {NO_SECRETS}; nearest: "file://nas/shards"'],
+    ),
+    (
+        "signed URL",
+        {"text": {"source": "https://hub.example/tower?X-Signature=hunter2&n=1"}},
+        [f'/text/source: "https://hub.example/tower?***": {NO_SECRETS}; nearest: "https://hub.example/tower"'],
+    ),
+    (
+        "secret in a field of its own",
+        {"checkpoints": {"secret_key": "hunter2"}},
+        ['/checkpoints/secret_key: "***": /checkpoints has no such field; it has every, keep_last, keep_every, on_storage_error'],
+    ),
+    (
+        "password inside a section that is not read",
+        {"stages": [STAGE | {"overrides": {"text": {"source": "s3://ada:hunter2@h/x"}}}]},
+        [
+            '/stages/0/overrides/text: "{\\"source\\": \\"s3://***@h/x\\"}": the same for the whole run; '
+            "a stage may change data, objective, perceptual, representation, routing",
+        ],
+    ),
     ("heads do not divide", {"model": {"heads": 3}}, ["/model/heads: 3: it does not divide hidden_size (128 = 42 × 3 + 2); nearest: 2, 4"]),
     (
         "odd head",
