@@ -15,8 +15,11 @@ from dayrun import __version__
 from service import health, recipes
 from service.context import Context
 from service.database import Database
-from service.http import problem
+from service.http import openapi, problem
+from service.http.bodies import Bodies
+from service.http.methods import Heads
 from service.http.problem import Problem
+from service.http.request_id import Named
 from service.launchers.local import LocalLauncher
 from service.runs import endpoints
 from service.settings import Settings
@@ -44,13 +47,18 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         docs_url=None,
+        generate_unique_id_function=openapi.operation_id,
     )
     problem.install(app)
     app.include_router(endpoints.router)
     app.include_router(recipes.router)
     app.include_router(health.router)
-    app.add_middleware(Guard, largest=settings.request_bytes)
+    app.add_middleware(Bodies, largest=settings.request_bytes)
+    app.add_middleware(Guard)
     app.add_middleware(Measured)
+    app.add_middleware(Heads)
+    app.add_middleware(Named)
+    openapi.install(app)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
@@ -61,33 +69,27 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 class Guard:
-    """Refuses bodies that are too large, and writes that a page of another origin makes a browser send."""
+    """Refuses writes that a page of another origin makes a browser send."""
 
-    def __init__(self, app: ASGIApp, largest: int) -> None:
-        self._app, self._largest = app, largest
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        origin: str | None = headers.get("origin")
-        if scope["method"] not in ("GET", "HEAD") and origin is not None and urlsplit(origin).netloc != headers.get("host"):
-            foreign = Problem(403, f"a page of {origin[:100]} may not change anything here")
-            return await foreign.response(scope["path"])(scope, receive, send)
-        too_large = Problem(413, f"the body has more than the {self._largest:,} bytes that a request may have", kind="body-too-large")
-        if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > self._largest:
-            return await too_large.response(scope["path"])(scope, receive, send)
-        taken = 0
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
+            headers: dict[bytes, bytes] = dict(scope["headers"])
+            origin = headers.get(b"origin", b"").decode("latin-1")
+            if origin and host_of(origin) != headers.get(b"host", b"").decode("latin-1"):
+                foreign = Problem(403, f"a page of {origin[:100]} may not change anything here")
+                return await foreign.response(scope["path"])(scope, receive, send)
+        await self._app(scope, receive, send)
 
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._largest:
-                raise too_large
-            return message
 
-        await self._app(scope, counted, send)
+def host_of(origin: str) -> str:
+    """Host and port of an origin; empty for one that is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # such as an unclosed [ of an IPv6 address
+        return ""
 
 
 class Measured:

@@ -10,7 +10,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.context import Context, Ctx
 from service.database import now
-from service.http.problem import problems
 from service.revisions import newest_revision, revision_of
 from service.runs import repository
 from service.runs.states import State
@@ -68,7 +67,7 @@ async def readiness(context: Context) -> Readiness:
     return Readiness(ready=current and alive, database="ok" if current else f"at revision {revision}", worker=worker)
 
 
-@router.get("/metrics", response_class=Response, responses={**problems(500), 200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(context: Ctx) -> Response:
     """Figures of this process and of all runs, in Prometheus' text format."""
     async with context.database.read() as session:

@@ -5,6 +5,8 @@ from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
 
+LARGEST = 2**31 - 1
+"""Of an INTEGER in Postgres: ids of events, steps and attempts are asked for up to here."""
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items in a page.")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before.")]
 

@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import Field
 
 from service import events
 from service.access import Permit
 from service.context import Context, Ctx
+from service.http.etags import IfMatch, check_match
 from service.http.idempotency import Answer, IdempotencyKey, once
 from service.http.identity import CreateRuns, MoveRuns, ReadRuns
-from service.http.paging import Cursor, Limit, link_next
+from service.http.paging import LARGEST, Cursor, Limit, link_next
 from service.http.problem import Problem, problems
 from service.runs import artifacts, repository, service
 from service.runs.reconcile import order_of
@@ -22,7 +24,7 @@ from service.runs.states import OVER, Move, State
 
 router = APIRouter(tags=["runs"])
 
-IfMatch = Annotated[str | None, Header(description="ETag that the run must still have.")]
+Step = Annotated[int, Field(ge=0, le=LARGEST)]
 EVENT_STREAM = "text/event-stream"
 LOOK_AGAIN_SECONDS = 0.5
 KEEPALIVE_SECONDS = 15.0
@@ -82,8 +84,7 @@ async def ask(
 ) -> Response:
     async def work(session: Any) -> Answer:
         run = await service.find(session, run_id, permit, to_change=True)
-        if match is not None and match != f'"{run.version}"':
-            raise Problem(412, f'If-Match is {match[:60]}, the run is at "{run.version}": look at it again', kind="changed-since")
+        check_match(match, run.version, "the run")
         return answer(Run.of(await service.ask(session, run, wanted, permit)), 202)
 
     response = await once(request, context.database, key, work)
@@ -122,9 +123,9 @@ async def list_events(
     permit: ReadRuns,
     run_id: str,
     limit: Limit = 200,
-    cursor: Annotated[int, Query(ge=0, description="Events after this id.")] = 0,
+    cursor: Annotated[int, Query(ge=0, le=LARGEST, description="Events after this id.")] = 0,
     accept: Annotated[str, Header(description=f"{EVENT_STREAM}: events as they come, until the run is over.")] = "",
-    last_event_id: Annotated[int | None, Header(ge=0, description="Go on after this event.")] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=LARGEST, description="Go on after this event.")] = None,
 ) -> Response:
     """What happened to the run, oldest first; as JSON, or live as server-sent events."""
     async with context.database.read() as session:
@@ -188,7 +189,7 @@ async def list_samples(
     context: Ctx,
     permit: ReadRuns,
     run_id: str,
-    step: Annotated[list[int], Query(description="Only pictures of these steps.")] = [],  # noqa: B006
+    step: Annotated[list[Step], Query(description="Only pictures of these steps.")] = [],  # noqa: B006
     set: Annotated[list[str], Query(description="Only pictures of these sets.")] = [],  # noqa: B006
     limit: Limit = 200,
     cursor: Cursor = None,
@@ -216,7 +217,7 @@ def cursor_of_sample(cursor: str | None) -> tuple[int, str] | None:
 @router.get(
     "/runs/{run_id}/samples/{step}/{file}", response_class=Response, responses={**problems(404), 200: {"content": {"image/png": {}}}}
 )
-async def show_sample(context: Ctx, permit: ReadRuns, run_id: str, step: int, file: str) -> Response:
+async def show_sample(context: Ctx, permit: ReadRuns, run_id: str, step: Annotated[Step, Path()], file: str) -> Response:
     """One picture (PNG)."""
     async with context.database.read() as session:
         await service.find(session, run_id, permit)
@@ -237,9 +238,9 @@ async def show_log(
     context: Ctx,
     permit: ReadRuns,
     run_id: str,
-    attempt: Annotated[int | None, Query(ge=1, description="Default: the newest.")] = None,
+    attempt: Annotated[int | None, Query(ge=1, le=LARGEST, description="Default: the newest.")] = None,
     rank: Annotated[str | None, Query(max_length=20, description="A number, or `launcher`. Default: 0.")] = None,
-    tail: Annotated[int | None, Query(ge=1, description="Only the last lines.")] = None,
+    tail: Annotated[int | None, Query(ge=1, le=LARGEST, description="Only the last lines.")] = None,
 ) -> str:
     """What one process of an attempt printed."""
     async with context.database.read() as session:
