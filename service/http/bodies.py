@@ -16,7 +16,7 @@ from dayrun.recipe_errors import pointer
 from service.http.problem import ErrorDetail, Problem
 
 READ = ("POST", "PUT", "PATCH")
-MOST_VALUES = 100_000
+MOST_VALUES = 20_000
 """Commas, brackets and braces of a body. A recipe has some hundreds; every one more costs a Python object."""
 DEEPEST = 64
 SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|NaN|Infinity|[eE]\+?\d{3}|\d{19}")

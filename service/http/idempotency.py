@@ -20,6 +20,7 @@ from service.http.problem import Problem
 from service.runs.tables import IdempotencyRow
 
 ABANDONED_AFTER = timedelta(seconds=60)
+LONGEST_PATH = 180
 
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="Any unique string: repeating the request repeats the answer.")
@@ -46,7 +47,7 @@ async def once(request: Request, database: Database, key: str | None, work: Call
     if key is None:
         async with database.write() as session:
             return (await work(session)).response()
-    operation = f"{request.method} {request.url.path}"
+    operation = operation_of(request.method, request.url.path)
     digest = hashlib.sha256(await request.body()).hexdigest()
     claim = new_id("claim")
     earlier = await claim_key(database, operation, key, digest, claim)
@@ -66,6 +67,11 @@ async def once(request: Request, database: Database, key: str | None, work: Call
             await session.execute(delete(IdempotencyRow).where(IdempotencyRow.claim == claim))
         raise
     return answer.response()
+
+
+def operation_of(method: str, path: str) -> str:
+    """What a key is unique within; of a path that is longer than any of ours, its digest."""
+    return f"{method} {path if len(path) <= LONGEST_PATH else hashlib.sha256(path.encode()).hexdigest()}"
 
 
 async def claim_key(database: Database, operation: str, key: str, digest: str, claim: str) -> Answer | None:
