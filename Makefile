@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format bench requirements schema chromium clean
+.PHONY: help demo serve test test-long lint format bench requirements schema chromium clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,13 +38,17 @@ serve: $(VENV)/run.stamp ## The service with all its parts on http://127.0.0.1:8
 test: $(VENV)/dev.stamp chromium ## Every test, about ten minutes on two cores
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-lint: $(VENV)/dev.stamp ## ruff, pyright, import rules, migrations and the schema against the code
+test-long: $(VENV)/dev.stamp ## The tests that take minutes each: thousands of requests from schemathesis
+	@$(BIN)/python -m pytest -m long $(PYTEST_FLAGS)
+
+lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema and interface against the code and the last release
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m service.check_migrations
 	@$(BIN)/python -m dayrun.schema --check
+	@$(BIN)/python -m service.check_api --check
 
 format: $(VENV)/dev.stamp ## Put the code into its form
 	@$(BIN)/ruff check --no-cache --fix --quiet .
@@ -53,8 +57,9 @@ format: $(VENV)/dev.stamp ## Put the code into its form
 bench: $(VENV)/dev.stamp ## Every claim about speed, measured: prints ratios
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-schema: $(VENV)/dev.stamp ## Write docs/recipe.schema.json and the table of fields anew
+schema: $(VENV)/dev.stamp ## Write docs/recipe.schema.json, its table of fields and docs/openapi.json anew
 	@$(BIN)/python -m dayrun.schema --write
+	@$(BIN)/python -m service.check_api --write
 
 chromium: # the browser tests drive Debian's Chromium; elsewhere install one and set CHROMIUM
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

@@ -60,11 +60,13 @@ async def readiness(context: Context) -> Readiness:
         revision = await asyncio.to_thread(revision_of, context.settings)
     except SQLAlchemyError as error:
         return Readiness(ready=False, database=f"not usable: {type(error).__name__}", worker="unknown")
-    current = revision == newest_revision()
+    needed = newest_revision()
+    current = revision == needed
+    behind = f"at revision {revision}, this code needs {needed}: run `dayrun serve --migrate`"
     silent = (now() - beat).total_seconds() if beat else None
     worker = "has not begun yet" if silent is None else f"last sweep {silent:.1f} s ago"
     alive = silent is not None and silent < SILENT_TOO_LONG
-    return Readiness(ready=current and alive, database="ok" if current else f"at revision {revision}", worker=worker)
+    return Readiness(ready=current and alive, database="ok" if current else behind, worker=worker)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

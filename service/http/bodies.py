@@ -8,7 +8,7 @@ without end) is found by one search over the bytes; only what that search suspec
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -137,14 +137,12 @@ def refuse_values(body: bytes) -> None:
         if because is not None:
             raise invalid(pointer(*at[:DEEPEST]), because)
         if isinstance(value, dict):
-            items: dict[str, Any] = value
-            for key, inner in items.items():
+            for key, inner in cast("dict[str, Any]", value).items():
                 if (because := unfit(key)) is not None:
                     raise invalid(pointer(*at), f"a name in it: {because}")
                 waiting.append((inner, (*at, key)))
         elif isinstance(value, list):
-            elements: list[Any] = value
-            waiting += [(inner, (*at, place)) for place, inner in enumerate(elements)]
+            waiting += [(inner, (*at, place)) for place, inner in enumerate(cast("list[Any]", value))]
 
 
 def number(text: str) -> float:

@@ -29,7 +29,9 @@ class Break:
 
 def breaks(old: Json, new: Json) -> list[Break]:
     """Everything in `new` that breaks clients made for `old`, in the order of `old`."""
-    return [Break(was["operationId"], because) for path, method, was in operations(old) for because in of_operation(path, method, was, old, new)]
+    return [
+        Break(was["operationId"], because) for path, method, was in operations(old) for because in of_operation(path, method, was, old, new)
+    ]
 
 
 def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
@@ -160,7 +162,12 @@ class Compared:
         for inner in ("items", "additionalProperties"):
             if isinstance(was.get(inner), dict) and isinstance(now.get(inner), dict):
                 yield from compare(was[inner], now[inner], f"{at}/*")
-        if asked and was.get("additionalProperties") is not False and now.get("additionalProperties") is False and now.get("type") == "object":
+        if (
+            asked
+            and was.get("additionalProperties") is not False
+            and now.get("additionalProperties") is False
+            and now.get("type") == "object"
+        ):
             yield f"{at} takes no other fields now"
 
 

@@ -28,7 +28,9 @@ def check_match(match: str | None, version: int, what: str = "it") -> None:
 def must_match(if_match: IfMatch = None) -> str:
     """For changes that nobody should make unseen. Raises Problem 428."""
     if if_match is None:
-        raise Problem(428, "this change takes an If-Match header with the ETag of the version that you have seen (or *)", kind="no-if-match")
+        raise Problem(
+            428, "this change takes an If-Match header with the ETag of the version that you have seen (or *)", kind="no-if-match"
+        )
     return if_match
 
 

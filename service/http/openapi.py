@@ -86,13 +86,24 @@ class Follows:
 
 FOLLOWS = (
     Follows(401, lambda takes: takes.permit, "No credentials, or none that are valid.", ("WWW-Authenticate",)),
-    Follows(403, lambda takes: takes.permit or takes.writes, "The sender's role is too low, or a page of another origin made a browser send it."),
+    Follows(
+        403, lambda takes: takes.permit or takes.writes, "The sender's role is too low, or a page of another origin made a browser send it."
+    ),
     Follows(404, lambda takes: takes.identifier, "It does not exist, or not for the sender."),
-    Follows(409, lambda takes: takes.key, "The state does not allow it, or the first request with this Idempotency-Key is in flight.", ("Retry-After",)),
+    Follows(
+        409,
+        lambda takes: takes.key,
+        "The state does not allow it, or the first request with this Idempotency-Key is in flight.",
+        ("Retry-After",),
+    ),
     Follows(412, lambda takes: takes.match, "It has changed since: If-Match names another version."),
     Follows(413, lambda takes: takes.writes, "The body is larger than a request may be. It was not read."),
     Follows(415, lambda takes: takes.writes, "The body is not JSON by its Content-Type."),
-    Follows(422, lambda takes: takes.parameters or takes.writes, "Something in the request is not valid: `errors` has the place, the value and why."),
+    Follows(
+        422,
+        lambda takes: takes.parameters or takes.writes,
+        "Something in the request is not valid: `errors` has the place, the value and why.",
+    ),
     Follows(428, lambda takes: takes.must_match, "The change takes an If-Match header."),
     Follows(429, lambda takes: takes.permit, "Too many requests of this sender.", ("Retry-After", "RateLimit", "RateLimit-Policy")),
     Follows(503, lambda takes: takes.database, "The database cannot be reached; nothing was done.", ("Retry-After",)),
@@ -130,7 +141,8 @@ def document(app: FastAPI, issuer: str | None = None) -> Json:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         tags=[{"name": name, "description": TAGS.get(name, "")} for name in tags_of(contexts)],
     )
-    schemas = made["components"]["schemas"]
+    components = made.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     add_model(schemas, ProblemDetail)
@@ -144,7 +156,6 @@ def document(app: FastAPI, issuer: str | None = None) -> Json:
     for name, example in examples().items():
         if name in schemas:
             schemas[name]["examples"] = [example]
-    components = made["components"]
     components["schemas"] = dict(sorted(schemas.items()))
     components["headers"] = {name: {"description": said, "schema": {"type": "string"}} for name, said in HEADERS.items()}
     components["responses"] = {f"Problem{status}": problem_response(status) for status in sorted(used)}
@@ -198,7 +209,10 @@ def complete(operation: Json, method: str, context: RouteContext, schemas: Json)
             answers[status] = {"$ref": f"#/components/responses/Problem{status}"}
         elif "$ref" not in answer:
             answer["description"] = said_of(int(status), answer)
-            answer["headers"] = {**{name: as_component(name) for name in headers_of(int(status), takes, answer, operation, schemas)}, **answer.get("headers", {})}
+            answer["headers"] = {
+                **{name: as_component(name) for name in headers_of(int(status), takes, answer, operation, schemas)},
+                **answer.get("headers", {}),
+            }
     for status in problems_of(takes):
         answers.setdefault(str(status), {"$ref": f"#/components/responses/Problem{status}"})
     operation["responses"] = dict(sorted(answers.items()))

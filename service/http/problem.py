@@ -1,8 +1,8 @@
 """Errors as RFC 9457 problem details, every one of them: ours, FastAPI's, and those nobody thought of."""
 
 import logging
-from itertools import islice
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from fastapi import FastAPI, Request, Response

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,14 +43,14 @@ def api(home: Path, database: str | None = None) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    folder = tmp_path_factory.mktemp("postgres")
-    for above in (folder, folder.parent, folder.parent.parent):
-        os.chmod(above, 0o711)  # Postgres runs under an account of its own and must be able to pass
-    server = Postgres(folder)
-    server.start()
-    yield server
-    server.stop()
+def postgres() -> Iterator[Postgres]:
+    """In a folder that its account can reach: pytest closes its own to all others."""
+    with tempfile.TemporaryDirectory(prefix="dayrun-postgres-") as folder:
+        Path(folder).chmod(0o711)
+        server = Postgres(Path(folder))
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])

@@ -146,13 +146,17 @@ def test_a_parameter_out_of_range_is_invalid(http: httpx.Client, run_id: str, pa
     problem(http.get(path.format(run=run_id)), 422, "invalid-request")
 
 
-@pytest.mark.parametrize("path", ["/runs/%00", "/runs/a%00b/events", "/recipes/%00", "/runs/%ff%fe", "/runs/" + "x" * 3000, "/runs/%F0%9F%8E%A8"])
+@pytest.mark.parametrize(
+    "path", ["/runs/%00", "/runs/a%00b/events", "/recipes/%00", "/runs/%ff%fe", "/runs/" + "x" * 3000, "/runs/%F0%9F%8E%A8"]
+)
 def test_an_id_that_nothing_can_have_is_not_found(http: httpx.Client, path: str):
     assert http.get(path).status_code == 404
     assert http.post(f"{path}:pause", headers={"Idempotency-Key": str(uuid.uuid4())}).status_code in (404, 405)
 
 
-@pytest.mark.parametrize("path", ["/runs/%2e%2e/events", "/runs/x/samples/1/..%2f..%2fdayrun.db", "/web/..%2f..%2fapp.py", "/web/%2e%2e/app.py"])
+@pytest.mark.parametrize(
+    "path", ["/runs/%2e%2e/events", "/runs/x/samples/1/..%2f..%2fdayrun.db", "/web/..%2f..%2fapp.py", "/web/%2e%2e/app.py"]
+)
 def test_a_path_leads_nowhere_else(http: httpx.Client, path: str):
     assert http.get(path).status_code == 404
 
