@@ -184,8 +184,10 @@ def test_a_parameter_that_comes_twice_is_a_list_or_its_last(http: httpx.Client):
 
 
 def test_a_recipe_of_enormous_numbers_is_invalid(http: httpx.Client):
-    for overrides in ({"stages": [{"steps": 10**15}]}, {"retries": {"attempts": 10**12}}):
-        assert http.post("/runs", json={"recipe": "demo", "overrides": overrides}).status_code == 422
+    stage = http.get("/recipes/demo").json()["stages"][0]
+    for overrides in ({"stages": [stage | {"steps": 10**10}]}, {"retries": {"attempts": 10**10}}, {"hardware": {"nodes": 10**10}}):
+        body = problem(http.post("/runs", json={"recipe": "demo", "overrides": overrides}), 422, "invalid-recipe")
+        assert body["errors"][0]["value"] == 10**10
 
 
 def test_if_match_takes_any_of_a_list_and_the_star(http: httpx.Client):
