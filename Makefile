@@ -41,10 +41,10 @@ stack: $(VENV)/dev.stamp parts ## Postgres, Valkey and S3 on free ports of this 
 test: $(VENV)/dev.stamp chromium parts ## Every test but the long ones, about a quarter of an hour on two cores
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-test-long: $(VENV)/dev.stamp parts ## The long tests: every kill on Postgres too, a rolling restart under load
+test-long: $(VENV)/dev.stamp parts ## The long tests: every kill on Postgres too, a rolling restart under load, thousands of odd requests
 	@$(BIN)/python -m pytest -m long $(PYTEST_FLAGS)
 
-lint: $(VENV)/dev.stamp ## ruff, pyright, import rules, migrations and the schema against the code
+lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
@@ -52,6 +52,8 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules, migrations and the schem
 	@$(BIN)/python -m service.check_migrations
 	@$(BIN)/python -m dayrun.schema --check
 	@$(BIN)/python -m service.settings_page
+	@$(BIN)/python -m service.access_page --check
+	@$(BIN)/python -m service.check_api --check
 
 format: $(VENV)/dev.stamp ## Put the code into its form
 	@$(BIN)/ruff check --no-cache --fix --quiet .
@@ -60,9 +62,11 @@ format: $(VENV)/dev.stamp ## Put the code into its form
 bench: $(VENV)/dev.stamp ## Every claim about speed, measured: prints ratios
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-schema: $(VENV)/dev.stamp ## Write docs/recipe.schema.json, the table of fields and the settings anew
+schema: $(VENV)/dev.stamp ## Write what docs/ has from the code anew: schema, fields, worked estimate, settings, roles, OpenAPI
 	@$(BIN)/python -m dayrun.schema --write
 	@$(BIN)/python -m service.settings_page --write
+	@$(BIN)/python -m service.access_page --write
+	@$(BIN)/python -m service.check_api --write
 
 chromium: # the browser tests drive Debian's Chromium; elsewhere install one and set CHROMIUM
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

@@ -18,7 +18,7 @@ class UnknownRecipe(LookupError):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.nearest = difflib.get_close_matches(name, names(), cutoff=0.4) or list(names())
+        self.nearest = difflib.get_close_matches(name[:100], names(), cutoff=0.4) or list(names())
         super().__init__(f"no built-in recipe {name[:100]!r}; there are: {', '.join(self.nearest)}")
 
 

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from dayrun.recipe import Part, Recipe
-from dayrun.recipe_errors import RecipeError, pointer, shown
+from dayrun.recipe_errors import SHOWN, RecipeError, pointer, shown
 
 MAX_BYTES = 8 * 2**20
 """A recipe with 10,000 long prompts stays below; a body that would cost the service its memory does not."""
@@ -62,7 +62,8 @@ def parse(document: object) -> Parsed:
         recipe, faults = Recipe.model_validate(fields), []
     except ValidationError as error:
         recipe, faults = None, error.errors(include_url=False, include_context=True)
-    errors = found + [said for fault in faults if (said := in_our_words(fault, fields)).at not in already]
+    told = faults[: MAX_ERRORS + 1]  # nobody is shown more, and to word each takes time
+    errors = found + [said for fault in told if (said := in_our_words(fault, fields)).at not in already]
     spoiled = {str(fault["loc"][0]) for fault in faults if fault["type"] != "extra_forbidden"} | {at.split("/")[1] for at in already}
     return Parsed(recipe or salvage(fields, faults, spoiled), errors, spoiled)
 
@@ -169,7 +170,7 @@ def in_our_words(fault: ErrorDetails, document: object, prefix: Location = ()) -
     match kind:
         case "literal_error":
             choices = choices_of(about) if about is not None else []
-            close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], cutoff=0.5)
+            close = difflib.get_close_matches(str(value)[:SHOWN], [str(choice) for choice in choices], cutoff=0.5)
             because = (
                 f"must be one of {', '.join(json.dumps(choice) for choice in choices)}" if len(choices) > 1 else f"must be {choices[0]}"
             )
@@ -216,7 +217,7 @@ def in_our_words(fault: ErrorDetails, document: object, prefix: Location = ()) -
 
 def unknown_field(at: str, loc: Location, value: object, given: set[str]) -> RecipeError:
     """An unknown field: a misspelt neighbour, or one that lives elsewhere."""
-    name, here = str(loc[-1]), fields_of(loc[:-1])
+    name, here = str(loc[-1])[:SHOWN], fields_of(loc[:-1])  # finding what is alike takes the square of the length
     value = "***" if SECRET_NAME.search(name) else value  # somebody tried to put it here; it must not go into a log as well
     where = pointer(*loc[:-1]) or "a recipe"
     close = difflib.get_close_matches(name, [field for field in here if field not in given], cutoff=0.6)

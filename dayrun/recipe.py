@@ -212,7 +212,7 @@ class Stage(Part):
 
     name: str = Field(min_length=1, max_length=40)
     pixels: Positive = Field(description="Side of a square image; for aspect buckets, the root of the area.")
-    steps: Positive
+    steps: Positive = Field(le=100_000_000)
     batch_size: Positive = Field(description="Images a step over all processes.")
     micro_batch_size: Positive | None = Field(default=None, description="Images a process holds at once; null: all of its share.")
     overrides: dict[str, Any] = Field(default={}, description='JSON Merge Patch: e.g. {"representation": null}.')
@@ -262,8 +262,8 @@ class Precision(Part):
 class Hardware(Part):
     """What the run asks for, and how the model is laid over it."""
 
-    nodes: Positive = 1
-    processes_per_node: Positive = Field(default=1, description="One process a GPU; on a CPU, torchrun processes.")
+    nodes: Positive = Field(default=1, le=10_000)
+    processes_per_node: Positive = Field(default=1, le=1000, description="One process a GPU; on a CPU, torchrun processes.")
     accelerator: Literal["h200", "h100", "cpu"] = "h200"
     dollars_per_accelerator_hour: Weight = Field(default=2.0, description="0 for a machine you own.")
     threads_per_process: Positive | None = Field(default=None, description="CPU threads of a process; null: cores divided by processes.")
@@ -286,7 +286,7 @@ class Limits(Part):
 
 
 class Retries(Part):
-    attempts: Positive = Field(default=4, description="Launches in all before a run counts as failed.")
+    attempts: Positive = Field(default=4, le=1000, description="Launches in all before a run counts as failed.")
     wait_seconds: Weight = Field(default=2.0, description="Before the second attempt; doubled for each one after, at most 5 minutes.")
 
 

@@ -42,8 +42,8 @@ class RecipeErrors(ValueError):
 
 
 def pointer(*steps: str | int) -> str:
-    """The JSON pointer that walks `steps` from the root."""
-    return "".join(f"/{printable(str(step)).replace('~', '~0').replace('/', '~1')}" for step in steps)
+    """The JSON pointer that walks `steps` from the root. A name longer than any of ours is cut, like a value."""
+    return "".join(f"/{printable(cut(str(step))).replace('~', '~0').replace('/', '~1')}" for step in steps)
 
 
 def steps_of(at: str) -> list[str]:
@@ -54,6 +54,10 @@ def steps_of(at: str) -> list[str]:
 def as_text(value: object) -> str:
     """`value` as compact JSON on one line, cut where it grows long."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
+    return cut(text)
+
+
+def cut(text: str) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
@@ -66,8 +70,7 @@ def shown(value: object) -> object:
     if isinstance(value, int):
         return value if abs(value) < 2**63 else f"an integer of {value.bit_length()} bits"
     if isinstance(value, str):
-        text = printable(masked(value))
-        return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+        return cut(printable(masked(value)))
     text = printable(masked(as_text(value)))
     harmless = len(text) < SHOWN and is_clean(text) and text == as_text(value)
     return value if isinstance(value, dict | list) and harmless else text  # pyright: ignore[reportUnknownVariableType]

@@ -90,7 +90,7 @@ def overridden(recipe: Recipe, stage: Stage, index: int) -> tuple[Recipe | None,
     try:
         return Recipe.model_validate(merged), errors
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=True)
+        faults = error.errors(include_url=False, include_context=True)[: MAX_ERRORS + 1]
         return None, errors + [in_our_words(fault, merged, ("stages", index, "overrides")) for fault in faults]
 
 

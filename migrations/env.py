@@ -1,5 +1,7 @@
 """How Alembic reaches the database; the tables are those of `service`."""
 
+import time
+
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
@@ -24,18 +26,32 @@ def render_item(kind, item, _context):
     return False
 
 
+def wait_for_turn(connection):
+    """Of several that migrate at once, one does and the others ask again and again.
+
+    A session that blocked in pg_advisory_lock would hold a snapshot, for which CREATE INDEX CONCURRENTLY of the first waits: a deadlock.
+    """
+    while not connection.scalar(text(f"SELECT pg_try_advisory_lock({MIGRATION_LOCK})")):
+        connection.rollback()
+        time.sleep(0.2)
+    connection.commit()
+
+
+# a migration waits for a busy table for seconds only, since everyone queues behind it; set for the session, it holds in each transaction
+LIMIT_WAITING = "SET lock_timeout = '5s'"
 url = context.config.get_main_option("sqlalchemy.url")
-if context.is_offline_mode():
-    context.configure(url=url, target_metadata=Base.metadata, literal_binds=True)
+if context.is_offline_mode():  # the SQL alone, for squawk and for those whose databases are changed by others
+    context.configure(url=url, target_metadata=Base.metadata, literal_binds=True, transaction_per_migration=True)
+    if context.get_context().dialect.name == "postgresql":
+        context.execute(LIMIT_WAITING)
     with context.begin_transaction():
         context.run_migrations()
 else:
     with create_engine(url, poolclass=pool.NullPool).connect() as connection:
         postgres = connection.dialect.name == "postgresql"
         if postgres:
-            # one migrates, the others wait; and a migration waits for a busy table for seconds only, since everyone queues behind it
-            connection.execute(text(f"SELECT pg_advisory_lock({MIGRATION_LOCK})"))
-            connection.execute(text("SET lock_timeout = '5s'"))
+            wait_for_turn(connection)
+            connection.execute(text(LIMIT_WAITING))
             connection.commit()
         context.configure(
             connection=connection,

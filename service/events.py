@@ -20,7 +20,7 @@ from dayrun.event_chain import Head, Link, digest_of, plain
 from service.access import SERVICE
 from service.audit.tables import AuditChainRow, AuditRow
 from service.database import now, upsert
-from service.http.request_id import request_id
+from service.http.request_id import present_request_id
 from service.runs.tables import EventRow, RunRow
 
 WHOLE_SERVICE = "*"
@@ -29,7 +29,7 @@ WHOLE_SERVICE = "*"
 
 def record(session: AsyncSession, run: RunRow, type: str, *, by: str = SERVICE, at: datetime | None = None, **data: Any) -> EventRow:
     """Add what `by` did to `session`. The run's row must be locked by the caller, or new. No secrets in `data`."""
-    event = EventRow(time=at or now(), type=type, attempt=run.attempt, step=run.step, data=data, actor=by, request_id=request_id.get())
+    event = EventRow(time=at or now(), type=type, attempt=run.attempt, step=run.step, data=data, actor=by, request_id=caused_by())
     chain(run, event)
     session.add(event)
     return event
@@ -47,6 +47,11 @@ async def record_from_trainer(session: AsyncSession, run: RunRow, told: list[run
         await session.execute(insert(EventRow), rows)
 
 
+def caused_by() -> str | None:
+    """The request that is being answered; None in a worker."""
+    return present_request_id() or None
+
+
 def chain(run: RunRow, event: EventRow) -> None:
     """Make `event` the next link of the run's chain."""
     length = run.chain_length + 1
@@ -57,7 +62,7 @@ def chain(run: RunRow, event: EventRow) -> None:
 
 async def begin(session: AsyncSession, run: RunRow, type: str, *, by: str, **data: Any) -> None:
     """Add a new run with its first event: the head goes into the row with its INSERT."""
-    first = EventRow(time=run.created_at, type=type, attempt=run.attempt, step=run.step, data=data, actor=by, request_id=request_id.get())
+    first = EventRow(time=run.created_at, type=type, attempt=run.attempt, step=run.step, data=data, actor=by, request_id=caused_by())
     chain(run, first)
     session.add(run)
     await session.flush()
@@ -82,7 +87,7 @@ async def record_project(session: AsyncSession, project_id: str | None, type: st
     await session.execute(upsert(session, AuditChainRow).values(project_id=project, length=0).on_conflict_do_nothing())
     head = await session.get_one(AuditChainRow, project, populate_existing=True, with_for_update=True)
     row = AuditRow(project_id=project, sequence=head.length + 1, time=now(), type=type, actor=by, data=plain(data))
-    row.request_id = request_id.get()
+    row.request_id = caused_by()
     row.digest = digest_of(chain_of_project(project), head.digest, Link.of(row))
     head.length, head.digest = row.sequence, row.digest
     session.add(row)

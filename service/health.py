@@ -10,7 +10,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.context import Context, Ctx
 from service.database import now
-from service.http.problem import problems
 from service.revisions import known_revisions, newest_revision, revision_of
 from service.runs import repository
 from service.runs.states import State
@@ -80,12 +79,13 @@ async def readiness(context: Context) -> Readiness:
     silent = (now() - beat).total_seconds() if beat else None
     worker = "has not begun yet" if silent is None else f"last sweep {silent:.1f} s ago"
     alive = silent is not None and silent < SILENT_TOO_LONG
-    database = "ok" if current else f"at revision {revision}" + (", which a newer dayrun made" if newer else "")
+    behind = ", which a newer dayrun made" if newer else f", this code needs {newest_revision()}: run `dayrun serve --migrate`"
+    database = "ok" if current else f"at revision {revision}{behind}"
     broker, objects = await asyncio.gather(context.broker.says(), context.objects.says())
     return Readiness(ready=(current or newer) and alive, database=database, worker=worker, broker=broker, objects=objects)
 
 
-@router.get("/metrics", response_class=Response, responses={**problems(500), 200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(context: Ctx) -> Response:
     """Figures of this process and of all runs, in Prometheus' text format."""
     async with context.database.read() as session:

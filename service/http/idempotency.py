@@ -20,6 +20,8 @@ from service.http.identity import actor_of
 from service.http.problem import Problem
 from service.runs.tables import IdempotencyRow
 
+LONGEST_PATH = 150
+
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="Any unique string: repeating the request repeats the answer.")
 ]
@@ -47,9 +49,7 @@ async def once(request: Request, database: Database, key: str | None, work: Call
     if key is None:
         async with database.write() as session:
             return (await work(session)).response()
-    # whose key it is belongs to the operation: another sender of the same key must neither see nor disturb this one's answer
-    sender = hashlib.sha256(actor_of(request).subject.encode()).hexdigest()[:32]
-    operation = f"{request.method} {request.url.path[:150]} {sender}"
+    operation = operation_of(request.method, request.url.path, actor_of(request).subject)
     digest = hashlib.sha256(await request.body()).hexdigest()
     claim = new_id("claim")
     earlier = await claim_key(database, operation, key, digest, claim)
@@ -69,6 +69,15 @@ async def once(request: Request, database: Database, key: str | None, work: Call
             await session.execute(delete(IdempotencyRow).where(IdempotencyRow.claim == claim))
         raise
     return answer.response()
+
+
+def operation_of(method: str, path: str, subject: str) -> str:
+    """What a key is unique within; of a path that is longer than any of ours, its digest.
+
+    Whose key it is belongs to it: another sender of the same key must neither see nor disturb this one's answer.
+    """
+    sender = hashlib.sha256(subject.encode()).hexdigest()[:32]
+    return f"{method} {path if len(path) <= LONGEST_PATH else hashlib.sha256(path.encode()).hexdigest()} {sender}"
 
 
 async def claim_key(database: Database, operation: str, key: str, digest: str, claim: str) -> Answer | None:

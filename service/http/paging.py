@@ -16,6 +16,8 @@ from service.context import Context
 from service.http.problem import ErrorDetail, Problem
 from service.seals import seal_key
 
+LARGEST = 2**31 - 1
+"""Of an INTEGER in Postgres: ids of events, steps and attempts are asked for up to here."""
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items in a page.")]
 Cursor = Annotated[str | None, Query(max_length=1000, description="`next` of the page before.")]
 SEAL_BYTES = 12

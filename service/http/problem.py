@@ -2,22 +2,27 @@
 
 import logging
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from obstore.exceptions import BaseError
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from starlette.exceptions import HTTPException
 
-from dayrun.recipe_errors import pointer
+from dayrun.recipe_errors import pointer, shown
 from service.database import first_line
+from service.http.methods import allowed
+from service.http.request_id import present_request_id
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = {"Retry-After": "2"}
+MOST_ERRORS = 50
+"""A body can be wrong in as many places as it has values; nobody reads more than this."""
 log = logging.getLogger("dayrun")
 
 
@@ -38,6 +43,7 @@ class ProblemDetail(BaseModel):
     status: int
     detail: str
     instance: str
+    request_id: str = Field(description="Names the request in the service's log; also in X-Request-Id.")
     errors: list[ErrorDetail] = []
 
 
@@ -58,6 +64,7 @@ class Problem(Exception):
             status=self.status,
             detail=self.detail,
             instance=path,
+            request_id=present_request_id(),
             errors=self.errors,
         )
         return JSONResponse(body.model_dump(), self.status, self.headers, MEDIA_TYPE)
@@ -81,16 +88,26 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        found = [detail_of(dict(one)) for one in error.errors()]
+        found = [detail_of(dict(one)) for one in islice(error.errors(), MOST_ERRORS)]
         said = "; ".join(f"{one.pointer}: {one.because}" for one in found[:3])
         return Problem(422, said, kind="invalid-request", errors=found).response(request.url.path)
 
-    async def routing(request: Request, error: Exception) -> JSONResponse:
+    async def routing(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(allowed(request))
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
         detail = f"{request.method} {request.url.path}: {error.detail}"
         if error.status_code == 404:
             detail = f"nothing is at {request.url.path}; every path is listed in /openapi.json"
-        return Problem(error.status_code, detail, headers=dict(error.headers or {})).response(request.url.path)
+        return Problem(error.status_code, detail, headers=headers).response(request.url.path)
+
+    async def unfit(request: Request, error: Exception) -> JSONResponse:
+        log.warning("%s %s: request %s: %s", request.method, request.url.path, present_request_id(), error)
+        detail = "a value is longer or larger than what the database can hold"
+        return Problem(422, detail, kind="invalid-request").response(request.url.path)
 
     async def database_away(request: Request, error: Exception) -> JSONResponse:
         log.warning("%s %s: the database is away: %s", request.method, request.url.path, first_line(error))
@@ -107,8 +124,10 @@ def install(app: FastAPI) -> None:
         return Problem(503, detail, kind="store-away", headers=RETRY_AFTER).response(request.url.path)
 
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        log.exception("%s %s", request.method, request.url.path, exc_info=error)
-        return Problem(500, "the service made a mistake; its log has the details").response(request.url.path)
+        name = present_request_id()
+        log.error("%s %s: request %s failed", request.method, request.url.path, name, exc_info=error)
+        detail = f"the service made a mistake; its log has the details under request {name}"
+        return Problem(500, detail, headers={"X-Request-Id": name}).response(request.url.path)
 
     app.add_exception_handler(Problem, ours)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -117,6 +136,8 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(away, database_away)
     for away in (OSError, BaseError):
         app.add_exception_handler(away, store_away)
+    app.add_exception_handler(DataError, unfit)
+    app.add_exception_handler(OverflowError, unfit)
     app.add_exception_handler(Exception, unforeseen)
 
 
@@ -127,4 +148,4 @@ def detail_of(error: dict[str, Any]) -> ErrorDetail:
         return ErrorDetail(pointer="", because=f"not JSON: {error.get('ctx', {}).get('error', error['msg'])} at byte {rest[0]}")
     at = pointer(*rest) if place == "body" else f"{place} {'.'.join(map(str, rest))}"
     value = error.get("input")
-    return ErrorDetail(pointer=at, value=value if isinstance(value, str | int | float | bool) else None, because=error["msg"])
+    return ErrorDetail(pointer=at, value=shown(value) if isinstance(value, str | int | float | bool) else None, because=error["msg"])
