@@ -7,6 +7,8 @@ so that no migration holds a large table for long.
 import sqlalchemy as sa
 from alembic import op
 
+from service import expand
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -36,12 +38,8 @@ def upgrade() -> None:
         op.add_column("runs", column)
     for column in events_columns():
         op.add_column("events", column)
-    if op.get_bind().dialect.name == "postgresql":  # a default of its own statement: the rows that are there keep 0 and are not rewritten
+    if expand.on_postgres():  # a default of its own statement: the rows that are there keep 0 and are not rewritten
         op.execute("ALTER TABLE events ALTER COLUMN transaction_id SET DEFAULT txid_current()")
-    op.create_index("ix_events_chain", "events", ["run_id", "sequence"], unique=True)
-    op.create_index("ix_events_position", "events", ["transaction_id", "id"])
-    op.create_index("ix_events_unchained", "events", ["run_id"], sqlite_where=UNCHAINED, postgresql_where=UNCHAINED)
-    op.create_index("ix_events_actor", "events", ["time", "id"], sqlite_where=BY_SOMEBODY, postgresql_where=BY_SOMEBODY)
     op.create_table(
         "audit_events",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -107,13 +105,17 @@ def upgrade() -> None:
         sa.Column("event_id", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("reader"),
     )
+    expand.create_index("ix_events_chain", "events", ["run_id", "sequence"], unique=True)
+    expand.create_index("ix_events_position", "events", ["transaction_id", "id"])
+    expand.create_index("ix_events_unchained", "events", ["run_id"], where=UNCHAINED)
+    expand.create_index("ix_events_actor", "events", ["time", "id"], where=BY_SOMEBODY)
 
 
 def downgrade() -> None:
+    for index in ("ix_events_actor", "ix_events_unchained", "ix_events_position", "ix_events_chain"):
+        expand.drop_index(index, "events")
     for table in ("log_cursors", "webhook_deliveries", "webhooks", "audit_chains", "audit_events"):
         op.drop_table(table)
-    for index in ("ix_events_actor", "ix_events_unchained", "ix_events_position", "ix_events_chain"):
-        op.drop_index(index, table_name="events")
     with op.batch_alter_table("events") as batch_op:
         for column in events_columns():
             batch_op.drop_column(column.name)
