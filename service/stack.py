@@ -183,8 +183,7 @@ class Postgres(Part):
 
     def command(self) -> list[str]:
         settings = {
-            "fsync": "off",
-            "synchronous_commit": "off",
+            "fsync": "off",  # a commit is written but not flushed: it outlives a kill of the server, not one of the machine
             "max_connections": "200",
             "unix_socket_directories": "",
             "shared_buffers": "64MB",
