@@ -102,7 +102,7 @@ def dayrun(database: str | None, home: Path) -> Server:
     port, headers = free_port(), {}
     environment = {"DAYRUN_HOME": str(home), "DAYRUN_PORT": str(port)}
     if database is not None:
-        environment |= {"DAYRUN_DATABASE": database, "DAYRUN_AUTH": "required", "DAYRUN_REQUESTS_PER_SECOND": "1000000"}
+        environment |= {"DAYRUN_DATABASE": database, "DAYRUN_AUTH": "required", "DAYRUN_REQUESTS_PER_SECOND": "0"}
     python("-m", "service.migrate", environment=environment)
     if database is not None:
         made = python(
@@ -175,7 +175,7 @@ def main() -> None:
             databases: tuple[str, str | None] = (f"sqlite+aiosqlite:///{name}/bare.db", None)
             sizes: tuple[int, ...] = (0,)
         else:
-            stack = held.enter_context(Stack(Path(name) / "stack"))
+            stack = held.enter_context(Stack(Path(name)))
             databases = (stack.postgres.create_database("bare"), stack.postgres.create_database("dayrun"))
             sizes = (100, 1000) if chosen.quick else (100, 10_000, 100_000)
 

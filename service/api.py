@@ -22,6 +22,9 @@ def main() -> None:
         listener = socket.socket(fileno=int(number))
     else:
         listener = socket.create_server((settings.host, settings.port), backlog=512)
+    # asyncio does this only for sockets whose protocol it can see, and not for one that was handed over: without it, Nagle's algorithm and
+    # the other side's delayed acknowledgement hold each answer back for 40 ms
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(create_app(settings), log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="on")
     uvicorn.Server(config).run(sockets=[listener])
 

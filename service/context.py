@@ -36,7 +36,8 @@ class Context:
         self.hints.put(id)
 
 
-def context_of(request: Request) -> Context:
+async def context_of(request: Request) -> Context:
+    """Asynchronous, as every dependency here: FastAPI runs the others in a thread, which costs more than all that they do."""
     return request.app.state.context
 
 

@@ -34,6 +34,6 @@ class Deprecated:
         instead = f"; {self.instead} replaces it" if self.instead else ""
         return f"Deprecated since {self.since:%Y-%m-%d}, gone on {self.sunset:%Y-%m-%d}{instead}."
 
-    def __call__(self, request: Request) -> None:
+    async def __call__(self, request: Request) -> None:
         for name, value in self.headers().items():
             add_header(request.scope, name, value)

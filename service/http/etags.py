@@ -54,7 +54,7 @@ def check_match(header: str | None, tag: str | None, *, needed: bool = False) ->
     raise Problem(412, f"If-Match is {header[:60]}, {there}", kind="changed-since", errors=[said])
 
 
-def must_match(if_match: IfMatch = None) -> str:
+async def must_match(if_match: IfMatch = None) -> str:
     """For changes that nobody should make unseen, whatever is there. Raises Problem 428."""
     if if_match is None:
         detail = "this change takes an If-Match header with the ETag of the version that you have seen (or *)"

@@ -20,7 +20,7 @@ WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])', re.IGNO
 T = TypeVar("T")
 
 
-def preferred_wait(
+async def preferred_wait(
     prefer: Annotated[str | None, Header(max_length=500, description=f"`wait=N`: seconds to wait, at most {LONGEST_SECONDS}.")] = None,
 ) -> int | None:
     """Seconds that the client would wait; None when it did not say."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.launchers.local import without_secrets
+from service.launchers.watched import without_secrets
 from tests.service.inside import Inside, inside
 from tests.service.issuer import Provider
 

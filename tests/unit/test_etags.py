@@ -1,5 +1,7 @@
 """Entity tags, preferences, and sealed cursors: what a header allows, and what it does not."""
 
+import asyncio
+
 import pytest
 from starlette.requests import Request
 
@@ -63,7 +65,7 @@ def test_a_transfer_is_spared_by_weak_tags_too(header: str | None, known: bool):
     ],
 )
 def test_a_preference_is_read_where_it_can_be_and_passed_over_otherwise(header: str | None, seconds: int | None):
-    assert preferred_wait(header) == seconds
+    assert asyncio.run(preferred_wait(header)) == seconds
 
 
 def pages(path: str = "/runs", query: str = "", key: bytes = b"k" * 32) -> Pages:
