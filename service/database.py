@@ -104,6 +104,12 @@ class Database:
             yield session
             await session.commit()
 
+    @asynccontextmanager
+    async def single(self) -> AsyncGenerator[AsyncSession]:
+        """For one statement that is a transaction by itself: on Postgres without BEGIN and COMMIT around it."""
+        async with self.read() if self.is_postgres else self.write() as session:
+            yield session
+
     async def close(self) -> None:
         await self.engine.dispose()
 

@@ -6,6 +6,7 @@ by the next sweep all the same.
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from typing import Any
 
@@ -13,6 +14,9 @@ from service.tasks import send_hint
 
 MOST = 1000
 """Runs that may wait for the broker; beyond them the oldest hints are dropped."""
+PER_SECOND = 20
+"""Hints that one process sends at most. A single run is looked at at once; a hundred that come together are found by the next sweep, and
+to tell Celery of each would cost a request more than all the rest of it."""
 log = logging.getLogger("dayrun")
 
 
@@ -51,7 +55,10 @@ class Hints:
                 if not self._open:
                     return
                 run_id, _ = self._due.popitem(last=False)
+            begun = time.monotonic()
             answers = send_hint(self._queue, run_id)
             if answers != self._broker_answers:
                 log.warning("the broker %s", "takes hints again" if answers else "takes no hints: runs wait for the next sweep")
             self._broker_answers = answers
+            with self._changed:
+                self._changed.wait_for(lambda: not self._open, max(0.0, begun + 1 / PER_SECOND - time.monotonic()))

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
 from pydantic import BaseModel
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, text, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database import Database, new_id, now, upsert
+from service.database import Database, Json, UtcDateTime, new_id, now
 from service.http.identity import actor_of
 from service.http.problem import Problem
 from service.runs.tables import IdempotencyRow
@@ -25,6 +25,13 @@ LONGEST_PATH = 150
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="Any unique string: repeating the request repeats the answer.")
 ]
+
+
+CLAIM = text(
+    "INSERT INTO idempotency (operation, key, digest, claim, created_at, headers) "
+    "VALUES (:operation, :key, :digest, :claim, :created_at, :headers) ON CONFLICT (operation, key) DO NOTHING RETURNING id"
+).bindparams(bindparam("created_at", type_=UtcDateTime()), bindparam("headers", type_=Json()))
+"""Every POST begins with it: as text it is compiled once."""
 
 
 class Answer(BaseModel):
@@ -82,15 +89,19 @@ def operation_of(method: str, path: str, subject: str) -> str:
 
 async def claim_key(database: Database, operation: str, key: str, digest: str, claim: str) -> Answer | None:
     """Claim the key, or the answer that it has already. Raises Problem."""
-    async with database.write() as session:
-        at = now()
+    at = now()
+    async with database.single() as session:
         row: dict[str, Any] = {"operation": operation, "key": key, "digest": digest, "claim": claim, "created_at": at, "headers": {}}
-        await session.execute(upsert(session, IdempotencyRow).values(row).on_conflict_do_nothing())
+        if (await session.execute(CLAIM, row)).first() is not None:
+            return None
+    async with database.write() as session:
         # locked: of two that find the same claim abandoned, the second must see what the first has made of it
         the_key = select(IdempotencyRow).where(IdempotencyRow.operation == operation, IdempotencyRow.key == key).with_for_update()
-        held = (await session.scalars(the_key)).one()
-        if held.claim == claim:
-            return None
+        held = (await session.scalars(the_key)).one_or_none()
+        if held is None:  # its request was refused in this moment, and has freed it
+            raise Problem(
+                409, f"the request with Idempotency-Key {key!r} has just ended; ask again", kind="in-flight", headers={"Retry-After": "1"}
+            )
         if held.digest != digest:
             raise Problem(422, f"Idempotency-Key {key!r} was used before with another body; take a new key", kind="key-reused")
         if held.status is not None and held.body is not None:

@@ -11,14 +11,14 @@ from service.database import now
 from service.http.problem import ErrorDetail, Problem
 from service.projects import repository
 from service.projects.budget import Caps, Refusal, Spent, caps_of_run, refusals_of_new, refusals_of_resumed, still_to_spend
+from service.projects.tables import ProjectRow
 from service.runs.cost import used_accelerator_seconds, used_dollars
 from service.runs.tables import RunRow
 from service.usage import repository as ledger
 
 
-async def caps_to_keep(session: AsyncSession, project_id: str) -> Caps:
-    """The project's limits, with its row locked where money is promised against them. Raises Problem 404."""
-    row = await repository.get(session, project_id)
+async def caps_to_keep(session: AsyncSession, row: ProjectRow | None, project_id: str) -> Caps:
+    """The limits of a project that was read before, with its row locked where money is promised against them. Raises Problem 404."""
     if row is not None and row.dollars_per_month is not None:
         row = await repository.get(session, project_id, to_change=True)
     if row is None:
@@ -26,9 +26,10 @@ async def caps_to_keep(session: AsyncSession, project_id: str) -> Caps:
     return repository.caps_of(row)
 
 
-async def admit(session: AsyncSession, project_id: str, recipe: Recipe, predicted_dollars: float | None, in_all: int | None) -> None:
+async def admit(session: AsyncSession, project: ProjectRow, recipe: Recipe, predicted_dollars: float | None, in_all: int | None) -> None:
     """Raises Problem 409 with the numbers, and the nearest that works, for a run that could never begin or never be paid for."""
-    caps, at, spent, reserved = await caps_to_keep(session, project_id), now(), Spent(), 0.0
+    project_id = project.id
+    caps, at, spent, reserved = await caps_to_keep(session, project, project_id), now(), Spent(), 0.0
     if caps.dollars_per_month is not None:
         spent = (await ledger.spent(session, [project_id], at))[project_id]
         reserved = await ledger.reserved(session, project_id, at)
@@ -37,7 +38,8 @@ async def admit(session: AsyncSession, project_id: str, recipe: Recipe, predicte
 
 async def readmit(session: AsyncSession, run: RunRow) -> None:
     """Raises Problem 409 for a run that would only be paused again: its row is locked, and moved already."""
-    caps, at, spent, reserved = await caps_to_keep(session, run.project_id), now(), Spent(), 0.0
+    project = await repository.get(session, run.project_id)
+    caps, at, spent, reserved = await caps_to_keep(session, project, run.project_id), now(), Spent(), 0.0
     if caps.dollars_per_day is not None or caps.dollars_per_month is not None:
         spent = (await ledger.spent(session, [run.project_id], at))[run.project_id]
     if caps.dollars_per_month is not None:

@@ -21,7 +21,7 @@ from service.plans.endpoints import must_still_hold
 from service.recipes.service import named
 from service.runs import artifacts, listing, repository, service
 from service.runs.reconcile import order_of
-from service.runs.schemas import Checkpoints, Metrics, NewRun, Run, RunPage, RunSummary
+from service.runs.schemas import Checkpoints, Metrics, NewRun, Run, RunPage, lean_page
 from service.runs.states import Move, State
 from service.runs.tables import RunRow
 
@@ -94,7 +94,7 @@ async def list_runs(
     async with context.database.read() as session:
         rows = await listing.summaries(session, chosen, before, limit + 1, permit.projects)
     following = pages.seal(rows[limit - 1].id) if len(rows) > limit else None
-    body = RunPage.model_construct(items=[RunSummary.of(row) for row in rows[:limit]], next=following).lean()
+    body = lean_page(rows[:limit], following)
     response = Response(body, media_type="application/json", headers={"ETag": content_tag(body), "Cache-Control": "private, no-cache"})
     pages.link(response, following)
     if is_known(if_none_match, response.headers["ETag"]):

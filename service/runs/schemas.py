@@ -1,10 +1,11 @@
 """What the wire carries about runs."""
 
-import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from dayrun.run_folder import Cause, Weights
 from service.access import DEFAULT_PROJECT
@@ -61,10 +62,6 @@ class Parent(BaseModel):
     step: int
     weights: Weights = Field(description="`all`: it went on there; `model`, `ema`: these weights were its first, at step 0.")
 
-    @classmethod
-    def of(cls, run: Any) -> Self | None:
-        return cls(run=run.parent_run_id, step=run.parent_step, weights=run.parent_weights) if run.parent_run_id else None
-
 
 class RunSummary(BaseModel):
     """A recipe being trained, as a list tells of it: what is null is left out there."""
@@ -86,33 +83,54 @@ class RunSummary(BaseModel):
     parent: Parent | None = None
     version: int
 
-    @classmethod
-    def of(cls, run: Any) -> Self:
-        """`run`: a row, or the columns of `listing.SUMMARY`. Nothing is checked again: it comes out of our own database."""
-        return cls.model_construct(**summary(run))
 
+def summary(run: Any, at: datetime) -> dict[str, Any]:
+    """The fields of a `RunSummary` at the instant `at`. `run`: a row, or the columns of `listing.SUMMARY`.
 
-def summary(run: Any) -> dict[str, Any]:
-    hours = used_accelerator_seconds(run, now()) / 3600
+    Plain values, not models: a page holds hundreds, and nothing that comes out of our own database needs to be checked again.
+    """
+    hours = used_accelerator_seconds(run, at) / 3600
     training = run.state == State.RUNNING and run.step_seconds is not None
-    same = ("id", "name", "labels", "cause", "attempt", "priority", "created_at", "started_at", "ended_at", "version")
     return {
-        **{name: getattr(run, name) for name in same},
-        "state": State(run.state),
+        "id": run.id,
         "project": run.project_id,
-        "progress": Progress.model_construct(
-            step=run.step,
-            total_steps=run.total_steps,
-            fraction=round(run.step / run.total_steps, 6),
-            stage=run.stage,
-            loss=run.loss,
-            images_per_second=run.images_per_second,
-            eta_seconds=round((run.total_steps - run.step) * (run.step_seconds or 0.0), 3) if training else None,
-        ),
-        "cost": Cost.model_construct(accelerator_hours=round(hours, 9), dollars=round(hours * run.dollars_per_accelerator_hour, 9)),
-        "parent": Parent.of(run),
-        "waiting": Waiting.model_validate(run.waiting) if run.waiting else None,
+        "name": run.name,
+        "labels": run.labels,
+        "state": run.state,
+        "cause": run.cause,
+        "attempt": run.attempt,
+        "priority": run.priority,
+        "waiting": run.waiting,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "progress": {
+            "step": run.step,
+            "total_steps": run.total_steps,
+            "fraction": round(run.step / run.total_steps, 6),
+            "stage": run.stage,
+            "loss": run.loss,
+            "images_per_second": run.images_per_second,
+            "eta_seconds": round((run.total_steps - run.step) * (run.step_seconds or 0.0), 3) if training else None,
+        },
+        "cost": {"accelerator_hours": round(hours, 9), "dollars": round(hours * run.dollars_per_accelerator_hour, 9)},
+        "parent": {"run": run.parent_run_id, "step": run.parent_step, "weights": run.parent_weights} if run.parent_run_id else None,
+        "version": run.version,
     }
+
+
+def present(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` without what is null."""
+    return {name: present(value) if name in NESTED else value for name, value in values.items() if value is not None}
+
+
+NESTED = ("progress", "waiting")
+
+
+def lean_page(rows: Sequence[Any], following: str | None) -> bytes:
+    """A `RunPage` as JSON, without what is null in the runs: half a page is nulls otherwise."""
+    at = now()
+    return to_json({"items": [present(summary(row, at)) for row in rows], "next": following}, inf_nan_mode="null")
 
 
 class Run(RunSummary):
@@ -128,19 +146,12 @@ class Run(RunSummary):
     @classmethod
     def of(cls, run: RunRow) -> Self:
         more = {name: getattr(run, name) for name in ("updated_at", "evidence", "attempts_allowed", "next_attempt_at", "recipe")}
-        return cls.model_construct(**summary(run), **more, moves=personal_moves(State(run.state)))
+        return cls.model_validate({**summary(run, now()), **more, "moves": personal_moves(State(run.state))})
 
 
 class RunPage(BaseModel):
     items: list[RunSummary]
     next: str | None = Field(description="Cursor of the next page; the Link header holds its address.")
-
-    def lean(self) -> bytes:
-        """As JSON, without what is null in the runs: half a page is nulls otherwise."""
-        return b'{"items":%b,"next":%b}' % (SUMMARIES.dump_json(self.items, exclude_none=True), json.dumps(self.next).encode())
-
-
-SUMMARIES = TypeAdapter(list[RunSummary])
 
 
 class BulkCancel(BaseModel):

@@ -64,10 +64,10 @@ class AcceptedWith:
 
 async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Permit, accepted_with: AcceptedWith) -> RunRow:
     """Store a run, queued; its event and its hint go with it. Raises Problem 403, 404 for the project, and 409 over its quota."""
-    await projects.open_for_runs(session, new.project, permit)
+    project = await projects.open_for_runs(session, new.project, permit)
     may_prioritise(permit.actor, new.project, new.priority)
     at, predicted = now(), predict(recipe, accepted_with.estimate)
-    await admission.admit(session, new.project, recipe, predicted.dollars, accepted_with.accelerators)
+    await admission.admit(session, project, recipe, predicted.dollars, accepted_with.accelerators)
     document: dict[str, Any] = recipe.model_dump(mode="json")
     run = RunRow(
         id=new_id("run"),
