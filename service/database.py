@@ -4,7 +4,6 @@ Transactions that write say so (`Database.write`): SQLite refuses to turn a read
 begin with the write lock in hand. On Postgres several writers work at once; who changes a row that others may change locks it first.
 """
 
-import json
 import os
 import time
 from collections.abc import AsyncGenerator
@@ -14,7 +13,8 @@ from functools import cache
 from select import POLLERR, POLLHUP, POLLIN, poll
 from typing import Any, cast
 
-from sqlalchemy import DateTime, Engine, Table, Text, event, insert, inspect
+from pydantic_core import from_json, to_json
+from sqlalchemy import DateTime, Engine, Insert, Table, Text, event, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InvalidatePoolError
@@ -51,10 +51,10 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Any) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return None if value is None else to_json(value).decode()
 
     def process_result_value(self, value: str | None, dialect: Any) -> Any:
-        return None if value is None else json.loads(value)
+        return None if value is None else from_json(value)
 
 
 def now() -> datetime:
@@ -172,16 +172,23 @@ async def insert_all(session: AsyncSession, *rows: Base) -> None:
 
     Where rows are written and answered for at once, the unit of work would only find out what is known already.
     """
-    for row in rows:
-        names = column_names(type(row))
-        given = {names[name]: value for name, value in vars(row).items() if name in names}
-        await session.execute(insert(cast("Table", type(row).__table__)).inline(), given)
+    given = [(type(row), {name: value for name, value in vars(row).items() if name in column_names(type(row))}) for row in rows]
+
+    def insert_them(connection: Connection) -> None:
+        for kind, values in given:
+            connection.execute(insertion(kind), values)
+
+    await (await session.connection()).run_sync(insert_them)
 
 
 @cache
-def column_names(table: type[Base]) -> dict[str, str]:
-    """Attribute → column."""
-    return {attribute.key: attribute.columns[0].name for attribute in inspect(table).column_attrs}
+def insertion(kind: type[Base]) -> Insert:
+    return insert(cast("Table", kind.__table__)).inline()
+
+
+@cache
+def column_names(kind: type[Base]) -> set[str]:
+    return set(cast("Table", kind.__table__).columns.keys())
 
 
 def upsert(session: AsyncSession, table: type[Base]) -> Any:
