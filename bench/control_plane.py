@@ -97,12 +97,12 @@ def python(*arguments: str, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-def dayrun(database: str | None, home: Path) -> Server:
+def dayrun(database: str | None, home: Path, parts: dict[str, str] | None = None) -> Server:
     """The API process alone, with everything on; its worker would only add noise to what is measured. No database: SQLite."""
     port, headers = free_port(), {}
     environment = {"DAYRUN_HOME": str(home), "DAYRUN_PORT": str(port)}
     if database is not None:
-        environment |= {"DAYRUN_DATABASE": database, "DAYRUN_AUTH": "required", "DAYRUN_REQUESTS_PER_SECOND": "0"}
+        environment |= {**(parts or {}), "DAYRUN_DATABASE": database, "DAYRUN_AUTH": "required", "DAYRUN_REQUESTS_PER_SECOND": "0"}
     python("-m", "service.migrate", environment=environment)
     if database is not None:
         made = python(
@@ -174,9 +174,11 @@ def main() -> None:
         if chosen.embedded:
             databases: tuple[str, str | None] = (f"sqlite+aiosqlite:///{name}/bare.db", None)
             sizes: tuple[int, ...] = (0,)
+            parts: dict[str, str] = {}
         else:
             stack = held.enter_context(Stack(Path(name)))
             databases = (stack.postgres.create_database("bare"), stack.postgres.create_database("dayrun"))
+            parts = stack.environment
             sizes = (100, 1000) if chosen.quick else (100, 10_000, 100_000)
 
         def fill_to(size: int) -> None:
@@ -184,9 +186,12 @@ def main() -> None:
                 fill(databases[0], "bare_runs", size)
                 fill(str(databases[1]), "runs", size)
 
-        for start in (bare, lambda database: dayrun(database, Path(name) / "home")):  # compiles bytecode, fills the file cache, migrates
-            start(databases[0] if start is bare else databases[1]).stop()
-        servers = [bare(databases[0]), dayrun(databases[1], Path(name) / "home")]
+        def both() -> list[Server]:
+            return [bare(databases[0]), dayrun(databases[1], Path(name) / "home", parts)]
+
+        for server in both():  # compiles bytecode, fills the file cache, migrates
+            server.stop()
+        servers = both()
         crowds, seconds = ((8,), 1.0) if chosen.quick else ((1, 8, 32), 2.0)
         report(servers, sizes, crowds, seconds, fill_to)
         for server in servers:

@@ -4,16 +4,17 @@ Transactions that write say so (`Database.write`): SQLite refuses to turn a read
 begin with the write lock in hand. On Postgres several writers work at once; who changes a row that others may change locks it first.
 """
 
-import json
 import os
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cache
 from select import POLLERR, POLLHUP, POLLIN, poll
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import DateTime, Engine, Text, event
+from pydantic_core import from_json, to_json
+from sqlalchemy import DateTime, Engine, Insert, Table, Text, event, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InvalidatePoolError
@@ -50,10 +51,10 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Any) -> str | None:
-        return None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return None if value is None else to_json(value).decode()
 
     def process_result_value(self, value: str | None, dialect: Any) -> Any:
-        return None if value is None else json.loads(value)
+        return None if value is None else from_json(value)
 
 
 def now() -> datetime:
@@ -164,6 +165,30 @@ def limit_each_transaction(engine: Engine, settings: Settings) -> None:
             connection.exec_driver_sql("; ".join(limits))
 
     event.listen(engine, "begin", begun)
+
+
+async def insert_all(session: AsyncSession, *rows: Base) -> None:
+    """INSERT `rows` in their order, as they are. They stay outside the session: who needs one later reads it.
+
+    Where rows are written and answered for at once, the unit of work would only find out what is known already.
+    """
+    given = [(type(row), {name: value for name, value in vars(row).items() if name in column_names(type(row))}) for row in rows]
+
+    def insert_them(connection: Connection) -> None:
+        for kind, values in given:
+            connection.execute(insertion(kind), values)
+
+    await (await session.connection()).run_sync(insert_them)
+
+
+@cache
+def insertion(kind: type[Base]) -> Insert:
+    return insert(cast("Table", kind.__table__)).inline()
+
+
+@cache
+def column_names(kind: type[Base]) -> set[str]:
+    return set(cast("Table", kind.__table__).columns.keys())
 
 
 def upsert(session: AsyncSession, table: type[Base]) -> Any:

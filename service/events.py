@@ -19,9 +19,9 @@ from dayrun import run_folder
 from dayrun.event_chain import Head, Link, digest_of, plain
 from service.access import SERVICE
 from service.audit.tables import AuditChainRow, AuditRow
-from service.database import now, upsert
+from service.database import insert_all, now, upsert
 from service.http.request_id import present_request_id
-from service.runs.tables import EventRow, RunRow
+from service.runs.tables import EventRow, OutboxRow, RunRow
 
 WHOLE_SERVICE = "*"
 """The project of what concerns no single one: operators' keys, new projects."""
@@ -60,13 +60,16 @@ def chain(run: RunRow, event: EventRow) -> None:
     run.chain_length, run.chain_digest = length, event.digest
 
 
-async def begin(session: AsyncSession, run: RunRow, type: str, *, by: str, **data: Any) -> None:
-    """Add a new run with its first event: the head goes into the row with its INSERT."""
-    first = EventRow(time=run.created_at, type=type, attempt=run.attempt, step=run.step, data=data, actor=by, request_id=caused_by())
-    chain(run, first)
-    session.add(run)
-    await session.flush()
-    session.add(first)
+async def begin(session: AsyncSession, run: RunRow, *, by: str, **happened: dict[str, Any]) -> None:
+    """Store a new run with its first events (type → data), and the hint to look at it: the head goes into the row with its INSERT."""
+    request = caused_by()
+    first = [
+        EventRow(time=run.created_at, type=type, attempt=run.attempt, step=run.step, data=data, actor=by, request_id=request)
+        for type, data in happened.items()
+    ]
+    for event in first:
+        chain(run, event)
+    await insert_all(session, run, *first, OutboxRow(run_id=run.id))
 
 
 async def chain_older(session: AsyncSession, run: RunRow) -> None:

@@ -14,7 +14,7 @@ from service.tasks import send_hint
 
 MOST = 1000
 """Runs that may wait for the broker; beyond them the oldest hints are dropped."""
-PER_SECOND = 20
+PER_SECOND = 10
 """Hints that one process sends at most. A single run is looked at at once; a hundred that come together are found by the next sweep, and
 to tell Celery of each would cost a request more than all the rest of it."""
 log = logging.getLogger("dayrun")

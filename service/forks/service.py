@@ -8,7 +8,6 @@ from dayrun.forks import fork_conflicts
 from dayrun.recipe import Recipe, merge_patch
 from dayrun.recipe_errors import RecipeError
 from dayrun.rules import RecipeErrors, load
-from service import events
 from service.access import Permit
 from service.forks.schemas import NewFork
 from service.http.problem import ErrorDetail, Problem
@@ -54,8 +53,4 @@ async def fork(
     document: dict[str, Any] = child.model_dump(mode="json")
     labels = parent.labels if new.labels is None else new.labels
     asked = NewRun(recipe=document, labels=labels, project=new.project or parent.project_id)
-    run = await service.create(session, asked, child, permit, accepted_with)
-    run.parent_run_id, run.parent_step, run.parent_weights = parent.id, step, new.weights
-    events.record(session, run, "run_forked", by=permit.actor.subject, parent=parent.id, checkpoint=step, weights=new.weights)
-    await session.flush()
-    return run
+    return await service.create(session, asked, child, permit, accepted_with, service.Origin(parent.id, step, new.weights))

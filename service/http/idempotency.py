@@ -11,8 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
 from pydantic import BaseModel
-from sqlalchemy import bindparam, delete, select, text, update
-from sqlalchemy.engine import CursorResult
+from sqlalchemy import bindparam, delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database import Database, Json, UtcDateTime, new_id, now
@@ -31,7 +30,11 @@ CLAIM = text(
     "INSERT INTO idempotency (operation, key, digest, claim, created_at, headers) "
     "VALUES (:operation, :key, :digest, :claim, :created_at, :headers) ON CONFLICT (operation, key) DO NOTHING RETURNING id"
 ).bindparams(bindparam("created_at", type_=UtcDateTime()), bindparam("headers", type_=Json()))
-"""Every POST begins with it: as text it is compiled once."""
+KEEP = text(
+    "UPDATE idempotency SET status = :status, headers = :headers, body = :body "
+    "WHERE operation = :operation AND key = :key AND claim = :claim RETURNING id"
+).bindparams(bindparam("headers", type_=Json()))
+"""Every POST begins and ends with these two: as text they are compiled once."""
 
 
 class Answer(BaseModel):
@@ -65,11 +68,9 @@ async def once(request: Request, database: Database, key: str | None, work: Call
     try:
         async with database.write() as session:
             answer = await work(session)
-            mine = (IdempotencyRow.operation == operation, IdempotencyRow.key == key, IdempotencyRow.claim == claim)
-            done: CursorResult[object] = await session.execute(  # pyright: ignore[reportAssignmentType]
-                update(IdempotencyRow).where(*mine).values(status=answer.status, headers=answer.headers, body=answer.kept or answer.body)
-            )
-            if done.rowcount != 1:
+            kept = {"status": answer.status, "headers": answer.headers, "body": answer.kept or answer.body}
+            done = await session.execute(KEEP, {**kept, "operation": operation, "key": key, "claim": claim})
+            if done.first() is None:
                 raise Problem(409, "the request took so long that another one with its Idempotency-Key has taken over", kind="in-flight")
     except BaseException:
         async with database.write() as session:  # nothing happened: the key is free again

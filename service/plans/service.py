@@ -48,21 +48,23 @@ class History:
         return stages
 
 
-async def utilisation_for(session: AsyncSession, recipe: Recipe, history: History) -> Utilisation:
-    """What to believe about a recipe's speed, given every run so far that was like it."""
-    return calibrated(estimate_of(recipe.model_dump_json(), None), await history.of(session, recipe.hardware.accelerator))
+async def utilisation_for(session: AsyncSession, recipe: Recipe, document: str, history: History) -> Utilisation:
+    """What to believe about a recipe's speed, given every run so far that was like it. `document`: the recipe as JSON."""
+    return calibrated(estimate_of(document, None), await history.of(session, recipe.hardware.accelerator))
 
 
 async def predicted(session: AsyncSession, recipe: Recipe, history: History) -> Estimate:
     """The estimate of a recipe, calibrated by history; without the lines of its arithmetic, which anyone can have anew."""
-    share = await utilisation_for(session, recipe, history)
-    found = estimate_of(recipe.model_dump_json(), share)  # pyright: ignore[reportArgumentType]  # frozen, and so hashable
+    document = recipe.model_dump_json()
+    share = await utilisation_for(session, recipe, document, history)
+    found = estimate_of(document, share)  # pyright: ignore[reportArgumentType]  # frozen, and so hashable
     return found.model_copy(update={"arithmetic": []})
 
 
 async def plan_of(session: AsyncSession, recipe: Recipe, history: History) -> Plan:
     """The plan of a recipe, calibrated by history."""
-    return plan(recipe, utilisation=await utilisation_for(session, recipe, history), cores=os.cpu_count())
+    share = await utilisation_for(session, recipe, recipe.model_dump_json(), history)
+    return plan(recipe, utilisation=share, cores=os.cpu_count())
 
 
 def fingerprint(*parts: Any) -> str:

@@ -10,7 +10,8 @@ from service.projects.tables import MemberRow, ProjectRow
 
 async def get(session: AsyncSession, project_id: str, *, to_change: bool = False) -> ProjectRow | None:
     """The project; `to_change` locks its row until the transaction ends."""
-    return await session.get(ProjectRow, project_id, populate_existing=True, with_for_update=to_change)
+    query = select(ProjectRow).where(ProjectRow.id == project_id).execution_options(populate_existing=True)
+    return await session.scalar(query.with_for_update() if to_change else query)
 
 
 async def page(session: AsyncSession, after: str | None, limit: int, projects: list[str] | None) -> list[ProjectRow]:

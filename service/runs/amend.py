@@ -40,7 +40,7 @@ async def change_run(context: Ctx, permit: MoveRuns, run_id: str, change: RunCha
             raise Problem(412, f'If-Match is {if_match[:60]}, the run is at "{run.version}": look at it again', kind="changed-since")
         amend(session, run, change, permit)
         await session.flush()
-        response = answer(Run.of(run), 200).response()
+        response = answer(run, 200).response()
     context.hint(run_id)
     return response
 

@@ -31,9 +31,9 @@ PlanMatch = Annotated[str | None, Header(alias="If-Match", description="ETag of 
 NOT_MODIFIED = {304: {"description": "The client has it."}}
 
 
-def answer(run: Run, status: int) -> Answer:
+def answer(run: RunRow, status: int) -> Answer:
     headers = {"Location": f"/runs/{run.id}", "ETag": version_tag(run.version)}
-    return Answer(status=status, body=run.model_dump_json().encode(), headers=headers)
+    return Answer(status=status, body=Run.json_of(run), headers=headers)
 
 
 async def accepted_with(session: AsyncSession, context: Context, recipe: Recipe) -> service.AcceptedWith:
@@ -56,7 +56,7 @@ async def create_run(
     made: list[str] = []
 
     async def work(session: Any) -> Answer:
-        run = Run.of(await service.create(session, new, recipe, permit, await accepted_with(session, context, recipe)))
+        run = await service.create(session, new, recipe, permit, await accepted_with(session, context, recipe))
         made.append(run.id)
         return answer(run, 201)
 
@@ -114,7 +114,7 @@ async def show_run(
     headers = {"ETag": version_tag(run.version), "Cache-Control": "private, no-cache", **applied(wait)}
     if is_known(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return Response(Run.of(run).model_dump_json(), media_type="application/json", headers=headers)
+    return Response(Run.json_of(run), media_type="application/json", headers=headers)
 
 
 async def changed(session: AsyncSession, run_id: str, version: int) -> RunRow | None:
@@ -142,14 +142,14 @@ async def ask(
     async def work(session: Any) -> Answer:
         run = await service.find(session, run_id, permit, to_change=True)
         check_match(match, version_tag(run.version))
-        return answer(Run.of(await service.ask(session, run, wanted, permit)), 202)
+        return answer(await service.ask(session, run, wanted, permit), 202)
 
     response = await once(request, context.database, key, work)
     context.hint(run_id)
     if wait is None or "Idempotency-Replayed" in response.headers:
         return response
     if run := await hold(request, context.database, wait, lambda session: settled(session, run_id, wanted)):
-        response = answer(Run.of(run), 200).response()
+        response = answer(run, 200).response()
     response.headers.update(applied(wait))
     return response
 

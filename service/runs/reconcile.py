@@ -40,6 +40,11 @@ from service.usage import repository as ledger
 
 log = logging.getLogger("dayrun")
 
+TOGETHER = 100
+"""Runs that a sweep leases, looks at and lets go together."""
+AT_ONCE = 4
+"""Runs that are looked at in the same moment: each may take a connection to the database, and the API wants some too."""
+
 
 @dataclass
 class Seen:
@@ -56,6 +61,16 @@ class Stepped(StrEnum):
     BUSY = "busy"  # another process acts on the run
     HELD = "held"  # it goes on holding its machines, or holds none and has nothing to be done
     FREED = "freed"  # its machines are free for another
+
+
+def outcome_of(run: RunRow, stepped: Stepped | BaseException) -> Stepped:
+    """What became of a look. One run that cannot be looked at must not keep the others from it; a database that is away must."""
+    if not isinstance(stepped, BaseException):
+        return stepped
+    if not isinstance(stepped, Exception) or isinstance(stepped, SQLAlchemyError):
+        raise stepped
+    log.error("%s could not be looked at", run.id, exc_info=stepped)
+    return Stepped.HELD
 
 
 class Reconciler:
@@ -85,14 +100,9 @@ class Reconciler:
         async with self._database.read() as session:
             run_ids = await repository.holding_ids(session)
         freed = False
-        for run_id in run_ids:
+        for first in range(0, len(run_ids), TOGETHER):
             await go_on()
-            try:
-                freed |= await self.step(run_id, picture.budgets) == Stepped.FREED
-            except SQLAlchemyError:
-                raise
-            except Exception:  # one run that cannot be looked at must not keep the others from it
-                log.exception("%s could not be looked at", run_id)
+            freed |= Stepped.FREED in await self._step_all(run_ids[first : first + TOGETHER], picture.budgets)
         for run_id in (await self.place()).begins if freed else []:
             await self.step(run_id)
 
@@ -106,33 +116,53 @@ class Reconciler:
             await room.tell(session, picture)
         return picture
 
-    async def step(self, run_id: str, budgets: Mapping[str, list[Cap]] | None = None) -> Stepped:
-        """One step for one run that holds machines, unless another process has its lease.
+    async def step(self, run_id: str) -> Stepped:
+        """One step for one run that holds machines, unless another process has its lease."""
+        stepped = await self._step_all([run_id], {})
+        if stepped:
+            return stepped[0]
+        async with self._database.read() as session:
+            return Stepped.BUSY if await repository.is_leased(session, run_id) else Stepped.HELD
+
+    async def _step_all(self, run_ids: list[str], budgets: Mapping[str, list[Cap]]) -> list[Stepped]:
+        """One step for each of `run_ids` that holds machines and that no other process has. Most of them have nothing to tell.
 
         budgets: what each project has left, where that is known.
         """
         owner = f"{self._pid}:{new_id('look')}"
         async with self._database.write() as session:
-            run = await repository.lease(session, run_id, owner, self._settings.lease_seconds)
-            if run is None:
-                return Stepped.BUSY if await repository.is_leased(session, run_id) else Stepped.HELD
+            runs = await repository.lease(session, run_ids, owner, self._settings.lease_seconds)
+        at_once = asyncio.Semaphore(AT_ONCE)
+
+        async def step(run: RunRow) -> Stepped:
+            async with at_once:
+                return await self._look_at(run, owner, budgets.get(run.project_id, []))
+
         try:
-            seen = await asyncio.to_thread(self._observe, run)
-            async with self._database.write() as session:
-                run = await repository.leased(session, run_id, owner)
-                if run is None:  # we were slow and somebody else took over
-                    return Stepped.BUSY
-                await take_in(session, run, seen)
-                caps = [*own_caps(run), *(budgets or {}).get(run.project_id, [])]
-                warn(session, run, caps)
-                step = next_step(self._standing(run, caps), seen.launcher, now())
-                await self._write_down(session, run, step, seen.launcher)
-            # should we stall here until another has taken over, the effect is fenced by the attempt: a launcher starts each one once
-            await asyncio.to_thread(self._act, run, step)
-            return Stepped.HELD if run.state in HOLDS_MACHINES else Stepped.FREED
+            stepped = await asyncio.gather(*map(step, runs), return_exceptions=True)
+            return [outcome_of(run, one) for run, one in zip(runs, stepped, strict=True)]
         finally:
             async with self._database.write() as session:
-                await repository.release(session, run_id, owner)
+                await repository.release(session, [run.id for run in runs], owner)
+
+    async def _look_at(self, run: RunRow, owner: str, budget: list[Cap]) -> Stepped:
+        """Look at a run that `owner` has leased; where there is something to do, write it down, then do it."""
+        seen = await asyncio.to_thread(self._observe, run)
+        caps = [*own_caps(run), *budget]
+        is_news = seen.events or seen.metrics or due_warnings(caps, run.warned or {})
+        if not is_news and next_step(self._standing(run, caps), seen.launcher, now()) == Wait():
+            return Stepped.HELD
+        async with self._database.write() as session:
+            locked = await repository.leased(session, run.id, owner)
+            if locked is None:  # we were slow and somebody else took over
+                return Stepped.BUSY
+            await take_in(session, locked, seen)
+            warn(session, locked, caps)
+            step = next_step(self._standing(locked, caps), seen.launcher, now())
+            await self._write_down(session, locked, step, seen.launcher)
+        # should we stall here until another has taken over, the effect is fenced by the attempt: a launcher starts each one once
+        await asyncio.to_thread(self._act, locked, step)
+        return Stepped.HELD if locked.state in HOLDS_MACHINES else Stepped.FREED
 
     def _observe(self, run: RunRow) -> Seen:
         launched = Observation(Launched.ABSENT)

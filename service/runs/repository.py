@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, func, or_, select, update
-from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.run_folder import Metric
@@ -58,16 +57,21 @@ async def page(
     return list((await session.scalars(query)).all())
 
 
-async def lease(session: AsyncSession, run_id: str, owner: str, seconds: float) -> RunRow | None:
-    """Take the right to act on a run that holds machines, or None while another has it or nothing is left to do."""
+async def lease(session: AsyncSession, run_ids: list[str], owner: str, seconds: float) -> list[RunRow]:
+    """Take the right to act on those of `run_ids` that hold machines and that nobody else has. Two statements, however many they are."""
     at = now()
     free = or_(RunRow.leased_until.is_(None), RunRow.leased_until < at)
-    done: CursorResult[object] = await session.execute(  # pyright: ignore[reportAssignmentType]
+    wanted = select(RunRow.id).where(RunRow.id.in_(run_ids), RunRow.state.in_(HOLDS_MACHINES), free)
+    # in one order, and past what somebody is changing now: two that take many rows would wait for each other otherwise
+    mine = wanted.order_by(RunRow.id).with_for_update(skip_locked=len(run_ids) > 1)
+    await session.execute(
         update(RunRow)
-        .where(RunRow.id == run_id, RunRow.state.in_(HOLDS_MACHINES), free)
+        .where(RunRow.id.in_(mine))
         .values(leased_by=owner, leased_until=at + timedelta(seconds=seconds))
+        .execution_options(synchronize_session=False)
     )
-    return await get(session, run_id) if done.rowcount else None
+    rows = select(RunRow).where(RunRow.id.in_(run_ids), RunRow.leased_by == owner).order_by(RunRow.id)
+    return list((await session.scalars(rows.execution_options(populate_existing=True))).all())
 
 
 async def is_leased(session: AsyncSession, run_id: str) -> bool:
@@ -82,8 +86,10 @@ async def leased(session: AsyncSession, run_id: str, owner: str) -> RunRow | Non
     return run if run is not None and run.leased_by == owner and run.leased_until is not None and run.leased_until > now() else None
 
 
-async def release(session: AsyncSession, run_id: str, owner: str) -> None:
-    await session.execute(update(RunRow).where(RunRow.id == run_id, RunRow.leased_by == owner).values(leased_by=None, leased_until=None))
+async def release(session: AsyncSession, run_ids: list[str], owner: str) -> None:
+    mine = select(RunRow.id).where(RunRow.id.in_(run_ids), RunRow.leased_by == owner).order_by(RunRow.id).with_for_update()
+    free = update(RunRow).where(RunRow.id.in_(mine)).values(leased_by=None, leased_until=None)
+    await session.execute(free.execution_options(synchronize_session=False))
 
 
 async def holding_ids(session: AsyncSession) -> list[str]:

@@ -145,8 +145,18 @@ class Run(RunSummary):
 
     @classmethod
     def of(cls, run: RunRow) -> Self:
-        more = {name: getattr(run, name) for name in ("updated_at", "evidence", "attempts_allowed", "next_attempt_at", "recipe")}
-        return cls.model_validate({**summary(run, now()), **more, "moves": personal_moves(State(run.state))})
+        return cls.model_validate(whole(run, now()))
+
+    @staticmethod
+    def json_of(run: RunRow) -> bytes:
+        """The same as it goes over the wire, without a model in between."""
+        return to_json(whole(run, now()), inf_nan_mode="null")
+
+
+def whole(run: RunRow, at: datetime) -> dict[str, Any]:
+    """The fields of a `Run` at the instant `at`, as plain values."""
+    more = {name: getattr(run, name) for name in ("updated_at", "evidence", "attempts_allowed", "next_attempt_at", "recipe")}
+    return {**summary(run, at), **more, "moves": personal_moves(State(run.state))}
 
 
 class RunPage(BaseModel):

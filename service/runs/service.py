@@ -9,6 +9,7 @@ from dayrun import builtin
 from dayrun.recipe import Recipe, merge_patch
 from dayrun.recipe_errors import RecipeError, RecipeErrors
 from dayrun.rules import load
+from dayrun.run_folder import Weights
 from service import events
 from service.access import Action, Actor, Permit
 from service.database import new_id, now
@@ -20,7 +21,7 @@ from service.runs import repository
 from service.runs.reconcile import just_queued, move
 from service.runs.schemas import NewRun
 from service.runs.states import Move, NoSuchMove, State
-from service.runs.tables import OutboxRow, RunRow
+from service.runs.tables import RunRow
 
 
 def effective_recipe(new: NewRun, *, for_training: bool = True) -> Recipe:
@@ -62,8 +63,19 @@ class AcceptedWith:
     estimate: dict[str, Any] | None  # of its recipe
 
 
-async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Permit, accepted_with: AcceptedWith) -> RunRow:
-    """Store a run, queued; its event and its hint go with it. Raises Problem 403, 404 for the project, and 409 over its quota."""
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a fork begins from."""
+
+    run: str
+    step: int
+    weights: Weights
+
+
+async def create(
+    session: AsyncSession, new: NewRun, recipe: Recipe, permit: Permit, accepted_with: AcceptedWith, origin: Origin | None = None
+) -> RunRow:
+    """Store a run, queued; its events and its hint go with it. Raises Problem 403, 404 for the project, and 409 over its quota."""
     project = await projects.open_for_runs(session, new.project, permit)
     may_prioritise(permit.actor, new.project, new.priority)
     at, predicted = now(), predict(recipe, accepted_with.estimate)
@@ -100,8 +112,11 @@ async def create(session: AsyncSession, new: NewRun, recipe: Recipe, permit: Per
     )
     run.queued_at, run.waiting = at, just_queued(run).as_json()
     said = {"name": run.name, "project": run.project_id, "labels": run.labels, "priority": run.priority}
-    await events.begin(session, run, "run_created", by=permit.actor.subject, **said, reserved_dollars=predicted.dollars)
-    session.add(OutboxRow(run_id=run.id))
+    happened: dict[str, dict[str, Any]] = {"run_created": {**said, "reserved_dollars": predicted.dollars}}
+    if origin is not None:
+        run.parent_run_id, run.parent_step, run.parent_weights = origin.run, origin.step, origin.weights
+        happened["run_forked"] = {"parent": origin.run, "checkpoint": origin.step, "weights": origin.weights}
+    await events.begin(session, run, by=permit.actor.subject, **happened)
     return run
 
 
