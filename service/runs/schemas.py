@@ -16,7 +16,7 @@ from service.runs.states import Move, State, personal_moves
 from service.runs.tables import RunRow
 
 Label = Annotated[str, Field(min_length=1, max_length=63)]
-Priority = Annotated[int, Field(ge=-100, le=100, description="Higher ones leave the queue first. Above 0 takes an admin.")]
+Priority = Annotated[int, Field(strict=True, ge=-100, le=100, description="Higher ones leave the queue first. Above 0 takes an admin.")]
 
 
 class NewRun(BaseModel):
