@@ -35,10 +35,10 @@ class Progress(BaseModel):
     step: int = Field(description="Optimizer steps done.")
     total_steps: int
     fraction: float
-    stage: str | None
-    loss: float | None
-    images_per_second: float | None
-    eta_seconds: float | None = Field(description="Seconds of training left at the present speed; null when not training.")
+    stage: str | None = None
+    loss: float | None = None
+    images_per_second: float | None = None
+    eta_seconds: float | None = Field(default=None, description="Seconds of training left at the present speed; null when not training.")
 
 
 class Cost(BaseModel):
