@@ -16,11 +16,12 @@ from dayrun.run_folder import Event as TrainerEvent
 from service import events
 from service.http.stream import EventStream
 from service.launchers import Launched, Observation
+from service.runs.amend import RunChange, amend
 from service.runs.reconcile import Seen, take_in
 from service.runs.reconcile import move as make
 from service.runs.states import MOVES, Move, State
 from tests.conftest import PATIENCE_SECONDS, until
-from tests.service.api import Api
+from tests.service.api import PERMIT, Api
 
 
 def told(step: int, type: str = "checkpoint_saved", **data) -> TrainerEvent:
@@ -164,6 +165,8 @@ async def test_the_state_of_a_run_follows_from_its_events(api: Api):
         run_id = await api.run(labels={"n": "1"})
         for _ in range(chance.randrange(1, 16)):
             async with api.locked(run_id) as (session, run):
+                if run.state == State.QUEUED and chance.random() < 0.5:
+                    amend(session, run, RunChange(priority=chance.randrange(-9, 10), labels={"n": None, "m": "2"}), PERMIT)
                 possible = list(MOVES[State(run.state)])
                 if not possible:
                     break

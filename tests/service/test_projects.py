@@ -127,3 +127,30 @@ async def test_the_last_admin_stays_unless_an_operator_says_otherwise(api: Insid
 async def test_only_people_are_members(api: Inside, subject: str):
     refused = await api.ask("PUT", f"/projects/default/members/{subject}", api.operator, json={"role": "viewer"})
     assert (refused.status_code, kind(refused)) == (422, "no-such-subject")
+
+
+async def test_the_audit_tells_who_changed_projects_members_and_keys(api: Inside):
+    await api.project("told")
+    made = await api.made_key("admin", "told")
+    for name in ("Told", "Told"):  # what changes nothing is not told
+        assert (await patch(api, "told", made["key"], "*", name=name)).status_code == 200
+    member = "/projects/told/members/oidc:https:%2F%2Fissuer.example|ada"
+    for role in ("viewer", "writer", "writer"):
+        assert (await api.ask("PUT", member, made["key"], json={"role": role})).status_code in (200, 201)
+    await api.ask("DELETE", member, made["key"])
+    for _ in range(2):
+        await api.ask("DELETE", f"/keys/{made['id']}", api.operator)
+    items = (await api.ask("GET", "/audit/told/chain", api.operator)).json()["items"]
+    admin, operator = f"key:{made['id']}", f"key:key_{api.operator.split('_')[1]}"
+    assert [(one["type"], one["actor"]) for one in items] == [
+        ("project_created", operator),
+        ("key_created", operator),
+        ("project_changed", admin),
+        ("member_added", admin),
+        ("member_changed", admin),
+        ("member_removed", admin),
+        ("key_revoked", operator),
+    ]
+    assert items[2]["data"] == {"changes": {"name": {"from": "told", "to": "Told"}}}
+    assert items[4]["data"]["role"] == {"from": "viewer", "to": "writer"}
+    assert made["key"] not in str(items)

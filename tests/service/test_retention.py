@@ -92,6 +92,18 @@ async def test_a_checkpoint_that_a_fork_begins_from_stays_until_the_fork_is_over
     assert "checkpoints/00000010/complete.json" not in keys(api, run_id)
 
 
+async def test_a_checkpoint_that_an_export_waits_for_stays_until_it_is_over(api: Api):
+    run_id = await ended(api)
+    export = api.http.post(f"/runs/{run_id}/exports", json={"step": 10}).json()
+    settings = api.settings.model_copy(update={"keep_checkpoints_days": 30.0})
+    await forget(api.database, settings, now() + LATER)
+    assert "checkpoints/00000010/complete.json" in keys(api, run_id)
+    assert "checkpoints/00000020/complete.json" not in keys(api, run_id)
+    assert api.http.post(f"/runs/{run_id}/exports/{export['id']}:cancel").json()["state"] == "cancelled"
+    await forget(api.database, settings, now() + LATER)
+    assert "checkpoints/00000010/complete.json" not in keys(api, run_id)
+
+
 async def test_a_chain_whose_beginning_was_forgotten_is_still_proven(api: Api):
     run_id = await ended(api)
     last = list(api.client.events(run_id))[-1]
