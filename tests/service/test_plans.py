@@ -50,6 +50,23 @@ def test_a_plan_that_still_holds_is_accepted_and_one_that_does_not_is_refused(ht
     http.post(f"/runs/{taken.json()['id']}:cancel")
 
 
+def test_a_plan_says_what_the_project_has_no_room_for_and_goes_stale_with_its_quota(http: httpx.Client, tiny_data: Path):
+    http.post("/projects", json={"id": "planners", "name": "planners"})
+    body = {"recipe": tiny_recipe(tiny_data), "project": "planners"}
+    roomy = http.post("/runs:plan", json=body)
+    assert roomy.json()["can_start"] is True
+    project = http.get("/projects/planners")
+    narrowed = http.patch("/projects/planners", json={"accelerators": 1}, headers={"If-Match": project.headers["ETag"]})
+    assert narrowed.status_code == 200, narrowed.text
+    tight = http.post("/runs:plan", json=body).json()
+    refusal = next(verdict for verdict in tight["verdicts"] if verdict["about"] == "quota")
+    assert tight["can_start"] is False
+    assert (refusal["at"], refusal["level"]) == ("/hardware/processes_per_node", "no")
+    assert refusal["nearest"] == [{"at": "/hardware/processes_per_node", "value": 1}]
+    assert http.post("/runs", json=body, headers={"If-Match": roomy.headers["ETag"]}).status_code == 412
+    assert http.post("/runs", json=body).status_code == 409
+
+
 def test_a_run_keeps_its_plan_and_compares_it_with_what_it_came_to(service: Service, http: httpx.Client, tiny_data: Path):
     run = service.end(service.client.create_run(tiny_recipe(tiny_data, steps=80)))
     assert run.state == "succeeded", (run.cause, run.evidence)
