@@ -87,7 +87,7 @@ async def main() -> None:
 
         recipe = builtin.get("demo")
         async with database.write() as session:
-            run = await runs.create(session, NewRun(recipe=recipe), load(recipe), permit)
+            run = await runs.create(session, NewRun(recipe=recipe), load(recipe), permit, runs.AcceptedWith(None, None))
         bare, _, held, bare_bytes = await memory_of("bare", home, "/")
         bare.kill()
         del held

@@ -20,6 +20,7 @@ from dayrun.run_folder import RunFolder, step_name
 from service import events
 from service.database import Database, now
 from service.http.idempotency import forget_old
+from service.jobs.tables import WAITING_OR_WORKING, JobRow
 from service.runs import repository
 from service.runs.states import OVER
 from service.runs.tables import EventRow, IdempotencyRow, RunRow
@@ -55,7 +56,7 @@ def thumbnails(folder: RunFolder, _attempt: int, _needed: set[int]) -> list[Obje
 
 
 def older_checkpoints(folder: RunFolder, _attempt: int, needed: set[int]) -> list[ObjectInfo]:
-    """All but the newest and those that a fork begins from; the file that makes each complete goes first: what is left is no checkpoint."""
+    """All but the newest and those that others need; the file that makes each complete goes first: what is left is no checkpoint."""
     found: list[ObjectInfo] = []
     for step in folder.checkpoints()[:-1]:
         if step not in needed:
@@ -118,7 +119,7 @@ async def files(database: Database, settings: Settings, at: datetime, dry_run: b
             continue
         not_yet = or_(RunRow.forgotten.is_(None), type_coerce(RunRow.forgotten, Text).not_like(f'%"{kind}"%'))
         async for run in over_since(database, at - timedelta(days=days), not_yet):
-            needed = await forked_steps(database, run.id)
+            needed = await needed_steps(database, run.id)
             folder = RunFolder(Prefix(settings.run_url(run.id)))
             found = await asyncio.to_thread(FILES[kind], folder, run.attempt, needed)
             deletion = Deletion(kind, run.id, len(found), sum(info.bytes for info in found))
@@ -129,11 +130,12 @@ async def files(database: Database, settings: Settings, at: datetime, dry_run: b
                 yield deletion
 
 
-async def forked_steps(database: Database, run_id: str) -> set[int]:
-    """Steps whose checkpoints runs that are not over were forked from."""
-    query = select(RunRow.parent_step).where(RunRow.parent_run_id == run_id, RunRow.state.not_in(OVER), RunRow.parent_step.is_not(None))
+async def needed_steps(database: Database, run_id: str) -> set[int]:
+    """Steps whose checkpoints others read yet: forks that are not over, draws and exports that wait or are at work."""
+    forks = select(RunRow.parent_step).where(RunRow.parent_run_id == run_id, RunRow.state.not_in(OVER), RunRow.parent_step.is_not(None))
+    jobs = select(JobRow.step).where(JobRow.run_id == run_id, JobRow.state.in_(WAITING_OR_WORKING))
     async with database.read() as session:
-        return {step for step in (await session.scalars(query)).all() if step is not None}
+        return {step for query in (forks, jobs) for step in (await session.scalars(query)).all() if step is not None}
 
 
 def remove(prefix: Prefix, found: list[ObjectInfo]) -> None:

@@ -41,20 +41,19 @@ async def list_audit(
     return AuditPage(items=[entry for _, entry in found[:limit]], next=following)
 
 
-@router.get("/audit/{project}/chain", responses=problems(403, 404, 422))
+@router.get("/audit/{project_id}/chain", responses=problems(403, 404, 422))
 async def list_project_events(
     request: Request,
     response: Response,
     context: Ctx,
     permit: ReadAudit,
-    project: str,
+    project_id: str,
     limit: Limit = 200,
     cursor: Annotated[int, Query(ge=0, le=2**31 - 1, description="Events after this sequence.")] = 0,
 ) -> ProjectEventPage:
     """What was done to a project as such, oldest first, with the head of the chain that it is; `*` is the service as a whole."""
-    permit.on(project)
     async with context.database.read() as session:
-        head, rows = await repository.of_project(session, project, cursor, limit + 1)
+        head, rows = await repository.of_project(session, project_id, cursor, limit + 1)
     following = str(rows[limit - 1].sequence) if len(rows) > limit else None
     link_next(request, response, following)
     items = [ProjectEvent(**{name: getattr(row, name) for name in ProjectEvent.model_fields}) for row in rows[:limit]]

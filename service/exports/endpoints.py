@@ -121,7 +121,7 @@ async def cancel_export(
     async def work(session: Any) -> JobRow:
         await runs.find(session, run_id, permit)
         job = await service.find(session, run_id, Kind.EXPORT, export_id, to_change=True)
-        service.cancel(job)
+        await service.cancel(session, job, permit)
         return job
 
     return await accepted(request, context, idempotency_key, wait, work, shown(context))

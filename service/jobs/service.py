@@ -12,6 +12,7 @@ from service.database import new_id, now
 from service.http.problem import ErrorDetail, Problem
 from service.jobs import repository
 from service.jobs.tables import JobRow, JobState, Kind
+from service.runs import repository as runs
 from service.runs.tables import RunRow
 
 COME_AGAIN_SECONDS = 30
@@ -65,11 +66,16 @@ async def find(session: AsyncSession, run_id: str, kind: Kind, job_id: str, *, t
     return job
 
 
-def cancel(job: JobRow) -> None:
+async def cancel(session: AsyncSession, job: JobRow, permit: Permit) -> None:
     """Ask a job whose row is locked to end; one that waits ends at once. Raises Problem 409 when it is over."""
     if job.state not in (JobState.QUEUED, JobState.WORKING):
         raise Problem(409, f"the {job.kind} is {job.state} already", kind="over-already")
     at = now()
     job.stop_asked_at, job.version = job.stop_asked_at or at, job.version + 1
+    told = "stop_requested"
     if job.state == JobState.QUEUED:
         job.state, job.ended_at = JobState.CANCELLED, at
+        told = str(job.state)
+    run = await runs.get(session, job.run_id, to_change=True)
+    if run is not None:
+        events.record(session, run, f"{job.kind}_{told}", by=permit.actor.subject, id=job.id, checkpoint=job.step)

@@ -32,7 +32,7 @@ async def first_key(settings: Settings, new: NewKey, force: bool) -> str:
             if existing and not force:
                 named = ", ".join(f"{row.id} ({row.name})" for row in existing[:3])
                 raise OperatorExists(f"there is an operator's key already: {named}; if it is lost, make another with --force and revoke it")
-            return store(session, new, BY)[1]
+            return (await store(session, new, BY))[1]
     finally:
         await database.close()
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import events
 from service.access import Permit, Role
 from service.database import new_id, now
 from service.http.problem import Problem
@@ -20,10 +21,10 @@ async def create(session: AsyncSession, new: NewKey, permit: Permit) -> tuple[Ke
         await projects.find(session, new.project, permit)
     else:
         permit.on_service()
-    return store(session, new, permit.actor.subject)
+    return await store(session, new, permit.actor.subject)
 
 
-def store(session: AsyncSession, new: NewKey, by: str) -> tuple[KeyRow, str]:
+async def store(session: AsyncSession, new: NewKey, by: str) -> tuple[KeyRow, str]:
     """Make the key that `new` asks for. Whether it may be made is decided by who calls."""
     at, key_id = now(), new_id("key")
     secret = new_secret(key_id)
@@ -39,6 +40,7 @@ def store(session: AsyncSession, new: NewKey, by: str) -> tuple[KeyRow, str]:
         expires_at=None if new.days is None else at + timedelta(days=new.days),
     )
     session.add(row)
+    await events.record_project(session, new.project, "key_created", by=by, key=key_id, name=new.name, role=new.role, days=new.days)
     return row, secret
 
 
@@ -56,4 +58,6 @@ async def find(session: AsyncSession, key_id: str, permit: Permit, *, to_change:
 async def revoke(session: AsyncSession, key_id: str, permit: Permit) -> None:
     """From now on the key opens nothing; other processes notice within `identity_seconds`. Twice is as good as once."""
     row = await find(session, key_id, permit, to_change=True)
-    row.revoked_at = row.revoked_at or now()
+    if row.revoked_at is None:
+        row.revoked_at = now()
+        await events.record_project(session, row.project_id, "key_revoked", by=permit.actor.subject, key=row.id, name=row.name)

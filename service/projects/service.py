@@ -2,6 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import events
 from service.access import Action, Permit, Role, no_such_project
 from service.database import now, upsert
 from service.http.problem import ErrorDetail, Problem
@@ -21,6 +22,7 @@ async def create(session: AsyncSession, new: NewProject, permit: Permit) -> Proj
         raise Problem(
             409, f"there is a project {new.id!r} already; ids of projects are never used twice", kind="project-exists", errors=[detail]
         )
+    await events.record_project(session, row.id, "project_created", by=permit.actor.subject, name=row.name)
     return row
 
 
@@ -57,10 +59,12 @@ async def change(session: AsyncSession, project_id: str, wanted: ProjectChange, 
     for name in ("name", "archived"):  # these are never null: null says nothing about them
         if given.get(name, "") is None:
             del given[name]
-    if any(getattr(row, name) != value for name, value in given.items()):
-        for name, value in given.items():
-            setattr(row, name, value)
+    changes = {name: {"from": getattr(row, name), "to": value} for name, value in given.items() if getattr(row, name) != value}
+    if changes:
+        for name, change in changes.items():
+            setattr(row, name, change["to"])
         row.version += 1
+        await events.record_project(session, row.id, "project_changed", by=permit.actor.subject, changes=changes)
     return row
 
 
@@ -76,10 +80,15 @@ async def put_member(session: AsyncSession, project_id: str, subject: str, role:
     if row is None:
         row = MemberRow(project_id=project_id, subject=subject, role=wanted, added_at=now(), added_by=permit.actor.subject)
         session.add(row)
+        await events.record_project(session, project_id, "member_added", by=permit.actor.subject, member=subject, role=role)
         return row, True
     if wanted < Role.ADMIN:
         await leave_an_admin(session, row, permit)
-    row.role = wanted
+    if row.role != wanted:
+        before, row.role = Role(row.role).name.lower(), wanted
+        await events.record_project(
+            session, project_id, "member_changed", by=permit.actor.subject, member=subject, role={"from": before, "to": role}
+        )
     return row, False
 
 
@@ -92,6 +101,7 @@ async def remove_member(session: AsyncSession, project_id: str, subject: str, pe
         raise Problem(404, said, kind="no-such-member")
     await leave_an_admin(session, row, permit)
     await session.delete(row)
+    await events.record_project(session, project_id, "member_removed", by=permit.actor.subject, member=subject)
 
 
 async def leave_an_admin(session: AsyncSession, row: MemberRow, permit: Permit) -> None:

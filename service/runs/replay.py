@@ -38,8 +38,8 @@ def replay(events: Iterable[Happened]) -> dict[str, Any]:
                 moved(run, event)
             case "stop_sent":
                 run["stop_asked_at"] = event.time
-            case "priority_changed":
-                run["priority"] = data["to"]
+            case "run_changed":
+                run |= {name: change["to"] for name, change in data.items()}
             case "stage_started":
                 run["stage"] = data["stage"]
             case "resumed" | "ended":

@@ -25,6 +25,7 @@ from service.settings import Settings
 from tests.tiny import tiny_recipe
 
 PERMIT = Permit(LOCAL, Action.MOVE_RUNS)
+NOTHING = runs.AcceptedWith(accelerators=None, estimate=None)
 
 
 class Api:
@@ -55,7 +56,7 @@ class Api:
         """A stored run that nobody launches."""
         document = tiny_recipe("nowhere", steps=10)
         async with self.database.write() as session:
-            run = await runs.create(session, NewRun(recipe=document, **more), load(document), PERMIT)
+            run = await runs.create(session, NewRun(recipe=document, **more), load(document), PERMIT, NOTHING)
         return run.id
 
     @asynccontextmanager

@@ -1,50 +1,66 @@
-"""The tests of the service run twice: on SQLite and a folder as broker, and on Postgres and Valkey. Only settings differ."""
+"""The tests of the service run twice: on SQLite, a folder as broker and folders of runs, and on Postgres, Valkey and S3. Only settings differ."""
 
+import itertools
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from service.stack import Stack
 from tests.conftest import Service, cluster
 from tests.service.api import Api, settings_for
 
-RUNS_IN_S3 = False
-"""Where run folders of the second kind go; True once the trainer writes to S3."""
-ALSO_ON_POSTGRES = (
+DATABASES = itertools.count(1)
+ALSO_ON_CLUSTER_PARTS = (
     "test_an_undisturbed_run_takes_one_attempt_and_tells_everything",
     "test_kill_9_of_the_celery_worker_costs_nothing",
     "test_a_cancelled_run_stops_and_keeps_what_it_made",
     "test_a_run_waits_while_another_holds_the_machine",
     "test_a_limit_pauses_the_run_with_its_cause",
     "test_prometheus_sees_runs_and_requests",
+    "test_given_prompts_are_drawn_from_the_checkpoint_that_was_named",
+    "test_an_export_is_downloaded_as_its_manifest_says",
+    "test_a_fork_goes_on_from_the_checkpoint_with_the_parents_state",
+    "test_a_fork_with_one_key_is_made_once",
+    "test_a_thumbnail_is_small_and_fetched_once",
+    "test_a_sheet_has_prompts_from_top_to_bottom_and_steps_from_left_to_right",
+    "test_many_runs_are_cancelled_by_one_request",
+    "test_the_next_plan_has_learnt_from_the_last_run",
 )
 
 
 @pytest.fixture(scope="session", params=["embedded", "cluster"])
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for all tests that do not mistreat it beyond what it must survive."""
-    settings = {} if request.param == "embedded" else cluster(request.getfixturevalue("stack"), "service", RUNS_IN_S3)
+    settings = {} if request.param == "embedded" else cluster(request.getfixturevalue("stack"), "service", runs_in_s3=True)
     running = Service(tmp_path_factory.mktemp(request.param), settings)
     yield running
     if running.process.poll() is None:
         assert running.stop() == 0
 
 
-@pytest_asyncio.fixture(scope="module", params=["sqlite", "postgres"])
-async def api(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def address(request: pytest.FixtureRequest) -> str | None:
+    """Where a module's rows go: into the file of its home (None), or into a database of its own on Postgres."""
+    return new_database(request.getfixturevalue("stack")) if request.param == "postgres" else None
+
+
+def new_database(stack: Stack) -> str:
+    return stack.postgres.create_database(f"tests-{next(DATABASES)}")
+
+
+@pytest_asyncio.fixture(scope="module")
+async def api(address: str | None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     """One API for the tests of a module, on SQLite and on Postgres."""
-    home: Path = tmp_path_factory.mktemp("api")
-    database = request.getfixturevalue("stack").postgres.create_database(home.name) if request.param == "postgres" else None
-    made = Api(settings_for(home, database, webhook_networks="127.0.0.0/8"))
+    made = Api(settings_for(tmp_path_factory.mktemp("api"), address, webhook_networks="127.0.0.0/8"))
     yield made
     await made.close()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Nothing in a trainer depends on the service's database: most of what trains long is long on Postgres."""
+    """Nothing in a trainer depends on the service's database: most of what trains is long on the cluster's parts. Requests alone are not."""
     for item in items:
         name, _, which = item.name.partition("[")
-        if item.path.name == "test_runs.py" and which.startswith("cluster") and name not in ALSO_ON_POSTGRES:
+        if which.startswith("cluster") and item.path.name != "test_http.py" and name not in ALSO_ON_CLUSTER_PARTS:
             item.add_marker("long")

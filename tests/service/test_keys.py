@@ -198,7 +198,7 @@ async def test_who_asks_too_often_is_told_when_to_come_back(tmp_path: Path):
 async def inside_key(api: Inside) -> str:
     """A key that is made past the door, whose operator has used up what they may ask."""
     async with api.context.database.write() as session:
-        return store(session, NewKey(name="another", role="operator"), "the test")[1]
+        return (await store(session, NewKey(name="another", role="operator"), "the test"))[1]
 
 
 async def test_guessing_is_limited_by_address_and_stops_nobody_who_is_known(tmp_path: Path):

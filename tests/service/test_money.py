@@ -3,8 +3,7 @@ what is tested is what the service decides and writes down, not training.
 """
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -31,8 +30,8 @@ from service.runs.service import create, effective_recipe, may_prioritise
 from service.runs.states import HOLDS_MACHINES, Move
 from service.runs.tables import EventRow, RunRow
 from service.settings import Settings
-from service.stack import Postgres
 from service.usage.tables import UsageRow
+from tests.service.conftest import new_database
 from tests.tiny import tiny_recipe
 
 
@@ -117,17 +116,6 @@ class House:
             return list((await session.scalars(query)).all())
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    """Not below pytest's folder, which is closed to the account that Postgres runs under."""
-    with tempfile.TemporaryDirectory(prefix="dayrun-postgres-") as folder:
-        Path(folder).chmod(0o711)
-        server = Postgres(Path(folder))
-        server.start()
-        yield server
-        server.stop()
-
-
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[House]:
     bring_up_to_date(settings, may_migrate=False)
@@ -141,8 +129,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
 @pytest.fixture(params=["sqlite", "postgres"])
 async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
     """One with eight accelerators."""
-    server: Postgres | None = request.getfixturevalue("postgres") if request.param == "postgres" else None
-    address = server.create_database(tmp_path.name) if server else None
+    address = new_database(request.getfixturevalue("stack")) if request.param == "postgres" else None
     async with opened(Settings(home=tmp_path, accelerators=8, database=address)) as house:
         yield house
 

@@ -10,6 +10,8 @@ import pytest_asyncio
 from fastapi.routing import RouteContext, iter_route_contexts
 from sqlalchemy import text
 
+from dayrun import builtin
+from dayrun.objects import Prefix
 from service.access import LOWEST_ROLE, Action, Role
 from service.app import create_app
 from service.http.door import OPEN, OPEN_BELOW
@@ -18,12 +20,20 @@ from service.settings import Settings
 from tests.service.inside import Inside, inside, kind
 from tests.service.issuer import Provider
 
-SIGNED_IN = {"/recipes", "/recipes/{name}"}
-"""Behind the door, and for everybody who has come through it."""
 BODIES: dict[str, dict[str, Any]] = {}
 """`METHOD /path` → a body, where none can be made from the schema that gets as far as the question of who may."""
+QUERIES = {
+    "/audit": "project={project_id}",
+    "/recipes/{name}": "project={project_id}",
+    "/samples:compare": "runs={run_id},{twin}",
+    "/samples:compare-sheet": "runs={run_id},{twin}",
+}
+"""Paths where the query says what of the project is wanted."""
+SPENT = "DELETE /webhooks/{webhook_id}"
+"""What takes the thing away: each asks for one of its own."""
 SOMEBODY = "oidc:https:%2F%2Fissuer.example|somebody"
-DENIED = {"no-credentials", "no-such-run", "no-such-project", "no-such-key", "no-membership", "role-too-low"}
+NO_SUCH = {f"no-such-{one}" for one in ("run", "project", "key", "draw", "export", "webhook", "delivery", "recipe")}
+DENIED = NO_SUCH | {"no-credentials", "no-membership", "role-too-low"}
 ROLES = {"stranger": 0, "viewer": Role.VIEWER, "writer": Role.WRITER, "admin": Role.ADMIN, "operator": Role.OPERATOR}
 PATIENCE_SECONDS = 60
 
@@ -66,18 +76,44 @@ class World:
     things: dict[str, dict[str, str]] = field(default_factory=dict)
     """By project: path parameter → what there is of it."""
 
+    async def make(self, path: str, body: dict[str, Any] | None = None) -> str:
+        answer = await self.api.ask("POST", path, self.api.operator, json=body)
+        assert answer.status_code in (201, 202), answer.text
+        return answer.json()["id"]
 
-@pytest_asyncio.fixture(scope="module", params=["sqlite", "postgres"])
-async def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    database = request.getfixturevalue("stack").postgres.create_database("roles") if request.param == "postgres" else None
+    async def webhook(self, project: str) -> str:
+        return await self.make("/webhooks", {"url": "http://127.0.0.1:9", "project": project})
+
+    async def furnish(self, project: str) -> dict[str, str]:
+        """A project with one of each kind in it."""
+        await self.api.project(project)
+        run, twin = [await self.make("/runs", {"recipe": "demo", "project": project}) for _ in range(2)]
+        Prefix(self.api.context.settings.run_url(run)).put("checkpoints/00000010/complete.json", b"{}")
+        stored = builtin.get("demo")
+        await self.api.ask("PUT", f"/recipes/kept?project={project}", self.api.operator, json=stored)
+        hook = await self.webhook(project)
+        return {
+            "project_id": project,
+            "run_id": run,
+            "twin": twin,
+            "name": "kept",
+            "key_id": (await self.api.made_key("viewer", project))["id"],
+            "subject": SOMEBODY,
+            "draw_id": await self.make(f"/runs/{run}/samples", {"prompts": ["a pear"]}),
+            "export_id": await self.make(f"/runs/{run}/exports", {}),
+            "webhook_id": hook,
+            "delivery_id": await self.make(f"/webhooks/{hook}:test"),
+        }
+
+
+@pytest_asyncio.fixture(scope="module")
+async def world(address: str | None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     with Provider() as provider:
-        async with inside(tmp_path_factory.mktemp("roles"), database=database, **provider.settings) as api:
+        settings = {"database": address, "webhook_networks": "127.0.0.0/8", "jobs_waiting": 1000, **provider.settings}
+        async with inside(tmp_path_factory.mktemp("roles"), **settings) as api:
             world = World(api, {"nobody": None, "stranger": provider.token("a stranger"), "operator": api.operator})
             for project in ("own", "other"):
-                await api.project(project)
-                run = await api.ask("POST", "/runs", api.operator, json={"recipe": "demo", "project": project})
-                spare = await api.made_key("viewer", project)
-                world.things[project] = {"run_id": run.json()["id"], "project_id": project, "key_id": spare["id"], "subject": SOMEBODY}
+                world.things[project] = await world.furnish(project)
             for role in ("viewer", "writer", "admin"):
                 world.keys[role] = await api.key(role, "own")
             async with api.context.database.write() as session:  # a run that is over: its streams end
@@ -98,15 +134,18 @@ def expected(action: Action | None, role: str, placed: bool, place: str) -> set[
 
 @pytest.mark.parametrize(("method", "path", "action"), CLOSED, ids=[f"{method} {path}" for method, path, _ in CLOSED])
 async def test_a_route_lets_in_whom_the_table_says(world: World, method: str, path: str, action: Action | None):
-    assert action is not None or path in SIGNED_IN, "the route has neither a May nor a place among the open ones"
+    assert action is not None, "the route has neither a May nor a place among the open ones"
     operation = document["paths"][path][method.lower()]
     wrong: list[str] = []
     for place in ("own", "other"):
-        things = world.things[place]
+        things = dict(world.things[place])
         body = BODIES.get(f"{method} {path}") or body_of(operation, place)
-        placed = any(f"{{{name}}}" in path for name in things) or (body is not None and body.get("project") == place)
+        query = QUERIES.get(path, "")
+        placed = any(f"{{{name}}}" in path + query for name in things) or (body is not None and body.get("project") == place)
         for role, key in world.keys.items():
-            url = path_of(path, operation, things)
+            if f"{method} {path}" == SPENT:
+                things["webhook_id"] = await world.webhook(place)
+            url = path_of(path, operation, things) + (f"?{query.format(**things)}" if query else "")
             answer = await asyncio.wait_for(world.api.ask(method, url, key, json=body), PATIENCE_SECONDS)
             wanted = expected(action, role, placed, place)
             is_no = answer.status_code in (401, 403, 404) and (wanted == {404} or kind(answer) in DENIED)
@@ -115,7 +154,7 @@ async def test_a_route_lets_in_whom_the_table_says(world: World, method: str, pa
                 wrong.append(f"the body {body} does not get as far as the question of who may: put a better one into BODIES")
             elif no not in wanted:
                 wrong.append(f"{role} × {place} project: {answer.status_code} instead of {wanted}: {answer.text[:200]}")
-            others = {world.things["other"][name] for name in ("run_id", "key_id")}
+            others = {thing for name, thing in world.things["other"].items() if name.endswith("_id") and name != "project_id"}
             if answer.status_code == 200 and role != "operator" and others & words(answer.text):
                 wrong.append(f"{role} sees something of the other project in {url}")
     assert not wrong, "\n".join(wrong)

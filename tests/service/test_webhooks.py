@@ -167,7 +167,7 @@ async def test_a_message_of_a_sender_that_died_is_sent_by_another(api: Api, rece
     assert deliveries(api, webhook)[0]["state"] == "delivered"
 
 
-SWEEPS = "import time\nfrom service.tasks import sweep\nwhile True:\n    sweep()\n    time.sleep(0.2)"
+CHORES = "import signal\nfrom service.tasks import worker\nworker().run(worker().begin_chores())\nsignal.pause()"
 
 
 async def test_the_worker_sends_beside_its_sweep(api: Api, receiver: Receiver, courier: Courier):
@@ -175,7 +175,7 @@ async def test_the_worker_sends_beside_its_sweep(api: Api, receiver: Receiver, c
     api.client.cancel(await api.run())
     await api.execute(text("UPDATE runs SET state = 'cancelled'"))  # or the sweep would launch what other tests have left
     environment = {**api.settings.for_children(), "PYTHONPATH": str(ROOT)}
-    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", SWEEPS, cwd=ROOT, env=environment)
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", CHORES, cwd=ROOT, env=environment)
     try:
         until(lambda: len(receiver.at("/worker")) == 2, "both events to arrive")
     finally:

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from service.revisions import bring_up_to_date
 from service.settings import Settings
-from service.stack import Postgres
 from tests.conftest import ROOT
 
 
@@ -43,21 +41,9 @@ def api(home: Path, database: str | None = None) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    """In a folder that its account can reach: pytest closes its own to all others."""
-    with tempfile.TemporaryDirectory(prefix="dayrun-postgres-") as folder:
-        Path(folder).chmod(0o711)
-        server = Postgres(Path(folder))
-        server.start()
-        yield server
-        server.stop()
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    database = request.getfixturevalue("postgres").create_database("interface") if request.param == "postgres" else None
-    with api(tmp_path_factory.mktemp("api"), database) as address:
-        yield address
+def url(address: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with api(tmp_path_factory.mktemp("api"), address) as found:
+        yield found
 
 
 @pytest.fixture

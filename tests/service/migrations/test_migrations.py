@@ -19,8 +19,9 @@ from service.app import create_app
 from service.check_migrations import judged, sql_of
 from service.revisions import MIGRATIONS, config
 from service.settings import Settings
+from service.stack import Stack
 from tests.conftest import ROOT
-from tests.service.interface.conftest import postgres  # noqa: F401
+from tests.service.conftest import new_database
 
 Row = dict[str, Any]
 ALL = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][::-1]
@@ -30,9 +31,7 @@ ALL = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revis
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
-    server = request.getfixturevalue("postgres")
-    name = f"d{abs(hash(request.node.name))}"
-    return server.create_database(name).replace("postgresql://", "postgresql+psycopg://")
+    return new_database(request.getfixturevalue("stack")).replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture
@@ -205,8 +204,8 @@ def test_several_that_migrate_at_once_make_one_valid_index(url: str, engine: Eng
             assert connection.scalar(text("SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_runs_name'::regclass")) is True
 
 
-def test_a_migration_waits_for_a_busy_table_for_seconds_only(postgres, tmp_path: Path):  # noqa: F811
-    url = postgres.create_database("busy").replace("postgresql://", "postgresql+psycopg://")
+def test_a_migration_waits_for_a_busy_table_for_seconds_only(stack: Stack):
+    url = new_database(stack).replace("postgresql://", "postgresql+psycopg://")
     to(url, ALL[0])
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:

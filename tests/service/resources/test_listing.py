@@ -1,7 +1,6 @@
 """What lists of runs can be filtered by, on every database: the queries themselves, without a service around them."""
 
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +18,14 @@ from service.runs import listing, service
 from service.runs.schemas import BulkCancel, NewRun, RunPage, RunSummary
 from service.runs.states import State
 from service.settings import Settings
-from service.stack import Postgres
 from tests.tiny import tiny_recipe
 
 PERMIT = Permit(LOCAL, Action.CREATE_RUNS)
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    # not below pytest's folder: as root the server runs as another user, and that folder is root's alone
-    with tempfile.TemporaryDirectory(prefix="dayrun-postgres-") as folder:
-        Path(folder).chmod(0o755)
-        server = Postgres(Path(folder))
-        server.start()
-        server.wait()
-        yield server
-        server.stop()
-
-
-@pytest_asyncio.fixture(scope="module", params=["sqlite", "postgres"])
-async def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Database]:
+@pytest_asyncio.fixture(scope="module")
+async def database(address: str | None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Database]:
     """With three runs, oldest first: `one`, `two`, `three`."""
-    address = request.getfixturevalue("postgres").create_database("listing") if request.param == "postgres" else None
     settings = Settings(home=tmp_path_factory.mktemp("home"), database=address)
     bring_up_to_date(settings, False)
     found = Database(settings)
@@ -54,7 +39,7 @@ async def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 async def make(database: Database, name: str, labels: dict[str, str], **more: Any) -> str:
     new = NewRun(recipe=tiny_recipe("/data", name=name, **more), labels=labels)
     async with database.write() as session:
-        return (await service.create(session, new, service.effective_recipe(new), PERMIT)).id
+        return (await service.create(session, new, service.effective_recipe(new), PERMIT, service.AcceptedWith(None, None))).id
 
 
 async def names(database: Database, **chosen: Any) -> list[str]:
