@@ -172,6 +172,26 @@ class Member(BaseModel):
     added_by: str
 
 
+class Planned(BaseModel):
+    """What a run would be, take and cost. `estimate` and `verdicts` are those of `dayrun.plan`, as JSON."""
+
+    tag: str
+    recipe: dict[str, Any]
+    estimate: dict[str, Any]
+    verdicts: list[dict[str, Any]]
+    manifest: dict[str, Any]
+    can_start: bool
+
+
+class RunEstimate(BaseModel):
+    """Predicted, renewed and compared figures of a run, as `dayrun.estimate` and `dayrun.calibration` have them, as JSON."""
+
+    predicted: dict[str, Any] | None = None
+    renewed: dict[str, Any] | None = None
+    comparison: list[dict[str, Any]]
+    as_of: datetime
+
+
 class AttemptCost(BaseModel):
     attempt: int
     accelerators: int

@@ -97,16 +97,24 @@ def serve(ctx: click.Context) -> None:
 @SET
 @OVERRIDES
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label the run. Repeatable.")
+@click.option("--project", default="default", show_default=True, help="Whose run it is.")
 @click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher ones leave the queue first. Above 0 takes an admin.")
 @click.option("--detach", is_flag=True, help="Return at once instead of watching.")
 @URL
 def run(
-    recipe: str, settings: tuple[str, ...], overrides: Path | None, labels: tuple[str, ...], priority: int, detach: bool, url: str | None
+    recipe: str,
+    settings: tuple[str, ...],
+    overrides: Path | None,
+    labels: tuple[str, ...],
+    project: str,
+    priority: int,
+    detach: bool,
+    url: str | None,
 ) -> None:
     """Train RECIPE: the name of a built-in one, or a JSON file."""
     document, patch, named = named_recipe(recipe), patch_of(settings, overrides), labels_of(labels)
     with connected(url) as client:
-        made = client.create_run(document, overrides=patch or None, labels=named, priority=priority)
+        made = client.create_run(document, overrides=patch or None, labels=named, project=project, priority=priority)
         click.echo(f"{made.id}  {client.url}/#/runs/{made.id}")
         if not detach:
             report_end(watched(client, made.id))

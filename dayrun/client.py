@@ -36,10 +36,12 @@ from dayrun.answers import (
     Member,
     MemberRole,
     Move,
+    Planned,
     Project,
     ProjectUsage,
     Run,
     RunCost,
+    RunEstimate,
     Sample,
     State,
     StoredRecipe,
@@ -96,12 +98,27 @@ class Client:
         *,
         overrides: dict[str, Any] | None = None,
         labels: dict[str, str] | None = None,
+        project: str = "default",
         priority: int = 0,
+        plan: Planned | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
-        """Store a run. It is sent with an Idempotency-Key, so that a lost answer never makes a second run. Raises ServiceError."""
-        body = {"recipe": recipe, "overrides": overrides, "labels": labels or {}, "priority": priority}
-        return Run.model_validate(self._post("/runs", idempotency_key, body).json())
+        """Store a run. It is sent with an Idempotency-Key, so that a lost answer never makes a second run. Raises ServiceError.
+
+        plan: what `plan` answered for the same recipe: the run is refused (412) where it no longer holds.
+        """
+        body = {"recipe": recipe, "overrides": overrides, "labels": labels or {}, "project": project, "priority": priority}
+        held = {"If-Match": plan.tag} if plan is not None else {}
+        return Run.model_validate(self._post("/runs", idempotency_key, body, held).json())
+
+    def plan(self, recipe: str | dict[str, Any], *, overrides: dict[str, Any] | None = None, project: str = "default") -> Planned:
+        """What a run of `recipe` would be, take and cost, as of now; nothing is stored. Raises ServiceError."""
+        answer = self._post("/runs:plan", None, {"recipe": recipe, "overrides": overrides, "project": project})
+        return Planned.model_validate({**answer.json(), "tag": answer.headers["ETag"]})
+
+    def estimate(self, run_id: str) -> RunEstimate:
+        """The plan that a run was accepted with, what it looks like now, and what it came to."""
+        return RunEstimate.model_validate(self._get(f"/runs/{quote(run_id)}/estimate").json())
 
     def run(self, run_id: str) -> Run:
         return Run.model_validate(self._get(f"/runs/{quote(run_id)}").json())
@@ -394,9 +411,9 @@ class Client:
     def _get(self, path: str, query: dict[str, Any] | None = None, headers: dict[str, str] | None = None) -> httpx.Response:
         return self._send("GET", path, params=query, headers=headers)
 
-    def _post(self, path: str, key: str | None, body: Any) -> httpx.Response:
-        """Sent again when the connection breaks: the key makes that safe."""
-        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+    def _post(self, path: str, key: str | None, body: Any, more: dict[str, str] | None = None) -> httpx.Response:
+        """Sent again when the connection breaks: the key makes that safe. `more`: headers."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4()), **(more or {})}
         for attempt in range(3):
             try:
                 return self._send("POST", path, json=body, headers=headers)
