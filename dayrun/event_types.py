@@ -12,6 +12,7 @@ class EventType(NamedTuple):
 
 EVENT_TYPES: dict[str, EventType] = {
     "run_created": EventType("service", "A run was stored and queued.", "name, project, labels"),
+<<<<<<< HEAD
     "run_forked": EventType("service", "The run begins from another's checkpoint.", "parent, checkpoint, weights"),
     "run_changed": EventType("service", "Somebody changed a run's priority or labels.", "priority, labels: from, to"),
     "state_changed": EventType("service", "A run made a move.", "from, to, move; cause and evidence where there is one; next_attempt_at"),
@@ -29,14 +30,25 @@ EVENT_TYPES: dict[str, EventType] = {
     "export_failed": EventType("service", "It could not be written.", "id, checkpoint, because"),
     "export_stop_requested": EventType("service", "Somebody asked for the export to end.", "id, checkpoint"),
     "export_cancelled": EventType("service", "The export was ended, or never begun.", "id, checkpoint"),
+=======
+    "run_forked": EventType("service", "It begins with what another run had learned.", "parent, checkpoint, weights"),
+    "run_changed": EventType("service", "Its labels or its priority were changed.", "labels, priority: from, to"),
+    "state_changed": EventType("service", "A run made a move.", "from, to, move; cause and evidence where there is one; next_attempt_at"),
+    "stop_sent": EventType("service", "The workers were asked to write a checkpoint and end.", "signal"),
+    "stop_forced": EventType("service", "They had not ended in time, and were ended.", "waited_seconds"),
+    "cap_near": EventType("service", "A limit or a budget is nearly used up.", "cap, limit, used, unit, period, because"),
+    "estimate_compared": EventType("service", "A run ended well: what its plan said, and what came.", "comparison"),
+>>>>>>> t2
     "artifacts_deleted": EventType("service", "Files of a run that is over were deleted, as the settings say.", "kind, files, bytes"),
     "attempt_started": EventType("trainer", "The trainer of an attempt reported for work.", "world_size, host"),
     "resumed": EventType("trainer", "It goes on from a checkpoint.", "checkpoint"),
+    "forked": EventType("trainer", "It begins with a checkpoint of another run.", "from, checkpoint, weights, digest"),
     "stage_started": EventType("trainer", "A stage of the recipe began.", "stage, pixels, batch_size"),
     "checkpoint_saved": EventType("trainer", "A checkpoint is complete.", "seconds, bytes"),
     "checkpoint_failed": EventType("trainer", "A checkpoint could not be written; the training goes on.", "because"),
     "checkpoint_rejected": EventType("trainer", "A checkpoint is damaged; an older one is taken.", "checkpoint, because"),
     "samples_drawn": EventType("trainer", "Pictures of a sample set are there.", "set, images, seconds"),
+    "samples_failed": EventType("trainer", "Pictures could not be drawn; the training goes on.", "because"),
     "bad_samples": EventType("trainer", "Samples of the data could not be read and were left out.", "count, first"),
     "stop_requested": EventType("trainer", "The trainer was told to stop by a signal.", "signal"),
     "ended": EventType("trainer", "The trainer ended, and says how.", "outcome, cause, evidence"),
