@@ -12,7 +12,6 @@ class EventType(NamedTuple):
 
 EVENT_TYPES: dict[str, EventType] = {
     "run_created": EventType("service", "A run was stored and queued.", "name, project, labels"),
-<<<<<<< HEAD
     "run_forked": EventType("service", "The run begins from another's checkpoint.", "parent, checkpoint, weights"),
     "run_changed": EventType("service", "Somebody changed a run's priority or labels.", "priority, labels: from, to"),
     "state_changed": EventType("service", "A run made a move.", "from, to, move; cause and evidence where there is one; next_attempt_at"),
@@ -30,15 +29,6 @@ EVENT_TYPES: dict[str, EventType] = {
     "export_failed": EventType("service", "It could not be written.", "id, checkpoint, because"),
     "export_stop_requested": EventType("service", "Somebody asked for the export to end.", "id, checkpoint"),
     "export_cancelled": EventType("service", "The export was ended, or never begun.", "id, checkpoint"),
-=======
-    "run_forked": EventType("service", "It begins with what another run had learned.", "parent, checkpoint, weights"),
-    "run_changed": EventType("service", "Its labels or its priority were changed.", "labels, priority: from, to"),
-    "state_changed": EventType("service", "A run made a move.", "from, to, move; cause and evidence where there is one; next_attempt_at"),
-    "stop_sent": EventType("service", "The workers were asked to write a checkpoint and end.", "signal"),
-    "stop_forced": EventType("service", "They had not ended in time, and were ended.", "waited_seconds"),
-    "cap_near": EventType("service", "A limit or a budget is nearly used up.", "cap, limit, used, unit, period, because"),
-    "estimate_compared": EventType("service", "A run ended well: what its plan said, and what came.", "comparison"),
->>>>>>> t2
     "artifacts_deleted": EventType("service", "Files of a run that is over were deleted, as the settings say.", "kind, files, bytes"),
     "attempt_started": EventType("trainer", "The trainer of an attempt reported for work.", "world_size, host"),
     "resumed": EventType("trainer", "It goes on from a checkpoint.", "checkpoint"),

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun import run_folder
 from dayrun.event_chain import Head, Link, digest_of, plain
+from dayrun.event_types import EVENT_TYPES
 from service.access import SERVICE
 from service.audit.tables import AuditChainRow, AuditRow
 from service.database import insert_all, now, upsert
@@ -53,7 +54,9 @@ def caused_by() -> str | None:
 
 
 def chain(run: RunRow, event: EventRow) -> None:
-    """Make `event` the next link of the run's chain."""
+    """Make `event` the next link of the run's chain. Raises ValueError for a type that nobody has described."""
+    if event.type not in EVENT_TYPES:
+        raise ValueError(f"{event.type}: describe the event in dayrun/event_types.py first")
     length = run.chain_length + 1
     event.run_id, event.sequence, event.data = run.id, length, plain(event.data)
     event.digest = digest_of(run.id, run.chain_digest, Link.of(event))

@@ -1,4 +1,4 @@
-"""The tests of the service run twice: on SQLite, a folder as broker and folders of runs, and on Postgres, Valkey and S3. Only settings differ."""
+"""The tests of the service run twice: on SQLite with a folder as broker and for runs, and on Postgres, Valkey and S3."""
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
@@ -59,7 +59,7 @@ async def api(address: str | None, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Nothing in a trainer depends on the service's database: most of what trains is long on the cluster's parts. Requests alone are not."""
+    """Nothing in a trainer depends on the service's database: most of what trains is long on the cluster's parts."""
     for item in items:
         name, _, which = item.name.partition("[")
         if which.startswith("cluster") and item.path.name != "test_http.py" and name not in ALSO_ON_CLUSTER_PARTS:
