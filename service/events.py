@@ -30,7 +30,9 @@ WHOLE_SERVICE = "*"
 
 def record(session: AsyncSession, run: RunRow, type: str, *, by: str = SERVICE, at: datetime | None = None, **data: Any) -> EventRow:
     """Add what `by` did to `session`. The run's row must be locked by the caller, or new. No secrets in `data`."""
-    event = EventRow(time=at or now(), type=type, attempt=run.attempt, step=run.step, data=data, actor=by, request_id=caused_by())
+    event = EventRow(
+        time=at or now(), type=described(type), attempt=run.attempt, step=run.step, data=data, actor=by, request_id=caused_by()
+    )
     chain(run, event)
     session.add(event)
     return event
@@ -48,15 +50,20 @@ async def record_from_trainer(session: AsyncSession, run: RunRow, told: list[run
         await session.execute(insert(EventRow), rows)
 
 
+def described(type: str) -> str:
+    """`type` of an event of ours. Raises ValueError for one that nobody has described; what a newer trainer tells is taken as it is."""
+    if type not in EVENT_TYPES:
+        raise ValueError(f"{type}: describe the event in dayrun/event_types.py first")
+    return type
+
+
 def caused_by() -> str | None:
     """The request that is being answered; None in a worker."""
     return present_request_id() or None
 
 
 def chain(run: RunRow, event: EventRow) -> None:
-    """Make `event` the next link of the run's chain. Raises ValueError for a type that nobody has described."""
-    if event.type not in EVENT_TYPES:
-        raise ValueError(f"{event.type}: describe the event in dayrun/event_types.py first")
+    """Make `event` the next link of the run's chain."""
     length = run.chain_length + 1
     event.run_id, event.sequence, event.data = run.id, length, plain(event.data)
     event.digest = digest_of(run.id, run.chain_digest, Link.of(event))
@@ -67,7 +74,7 @@ async def begin(session: AsyncSession, run: RunRow, *, by: str, **happened: dict
     """Store a new run with its first events (type → data), and the hint to look at it: the head goes into the row with its INSERT."""
     request = caused_by()
     first = [
-        EventRow(time=run.created_at, type=type, attempt=run.attempt, step=run.step, data=data, actor=by, request_id=request)
+        EventRow(time=run.created_at, type=described(type), attempt=run.attempt, step=run.step, data=data, actor=by, request_id=request)
         for type, data in happened.items()
     ]
     for event in first:
