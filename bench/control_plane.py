@@ -1,7 +1,7 @@
 """Claims about the control plane on Postgres, with sign-in, roles, quotas and audit on, each against a bare control in the same run:
 
-create, get and list 50 at least half as fast as `harness/bare.py`; a list among 100,000 runs at least 0.9 as fast as among 100; a page of 50
-under 25 kB; ready within 1.5 × the control's cold start; at most 150 MiB in the API process after the load.
+create, get and list 50 at least half as fast as `harness/bare.py`; a list among 100,000 runs at least 0.9 as fast as among 100; a page of
+50 under 25 kB; ready within 1.5 × the control's cold start; at most 150 MiB in the API process after the load.
 
 Each server is one process on the same Postgres, asked in turns. `--quick` takes fewer runs, clients and seconds; `--embedded` asks both on
 SQLite, without sign-in, as `dayrun serve` on a laptop runs.

@@ -6,11 +6,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from dayrun.draws import DrawRequest, draw_conflicts
-from dayrun.objects import Prefix
 from dayrun.recipe import Recipe
-from dayrun.run_folder import RunFolder
 from service.context import Context, Ctx
 from service.draws.schemas import Draw, DrawPage
+from service.folders import folder_at
 from service.http.etags import IfNoneMatch
 from service.http.idempotency import IdempotencyKey
 from service.http.identity import DrawSamples, ReadRuns
@@ -31,7 +30,7 @@ def read_draw(context: Context, job: JobRow) -> Draw:
     if job.started_at is None:
         return Draw.of(job, None, [])
     try:
-        index = RunFolder(Prefix(context.settings.run_url(job.run_id))).draw_index(job.id)
+        index = folder_at(context.settings.run_url(job.run_id)).draw_index(job.id)
     except (FileNotFoundError, ValueError):  # nothing was drawn yet
         return Draw.of(job, None, [])
     return Draw.of(job, index["checkpoint"], index["images"])
@@ -140,7 +139,7 @@ async def show_drawn_picture(
     async with context.database.read() as session:
         await runs.find(session, run_id, permit)
         await service.find(session, run_id, Kind.DRAW, draw_id)
-    folder = RunFolder(Prefix(context.settings.run_url(run_id)))
+    folder = folder_at(context.settings.run_url(run_id))
 
     def read() -> bytes:
         try:

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from dayrun.objects import Prefix
-from dayrun.run_folder import ExportManifest, RunFolder
+from dayrun.run_folder import ExportManifest
 from service.context import Context, Ctx
 from service.exports.schemas import Export, ExportPage, NewExport
+from service.folders import folder_at
 from service.http.etags import IfNoneMatch, is_known
 from service.http.idempotency import IdempotencyKey
 from service.http.identity import ExportRuns, ReadRuns
@@ -32,7 +33,7 @@ def manifest_of(context: Context, job: JobRow) -> ExportManifest | None:
     if job.state != JobState.DONE:
         return None
     try:
-        return RunFolder(Prefix(context.settings.run_url(job.run_id))).export_manifest(job.id)
+        return folder_at(context.settings.run_url(job.run_id)).export_manifest(job.id)
     except (FileNotFoundError, ValueError):  # deleted since
         return None
 
@@ -151,7 +152,7 @@ async def download_exported_file(
     headers = {"ETag": f'"{about["sha256"]}"', "Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
     if is_known(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    folder = RunFolder(Prefix(context.settings.run_url(run_id)))
+    folder = folder_at(context.settings.run_url(run_id))
     headers |= {"Content-Length": str(about["bytes"]), "Content-Disposition": f'attachment; filename="{path.rsplit("/", 1)[-1]}"'}
     pieces = read_in_pieces(folder.prefix, folder.export_key(export_id, path), about["bytes"])
     return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)

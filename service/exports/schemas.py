@@ -17,7 +17,7 @@ class NewExport(BaseModel):
 
     model_config = {"extra": "forbid"}
 
-    step: int | None = Field(default=None, ge=0, description="Of the checkpoint; null: the newest.")
+    step: int | None = Field(strict=True, default=None, ge=0, description="Of the checkpoint; null: the newest.")
 
 
 class ExportedFile(BaseModel):

@@ -15,7 +15,7 @@ class NewFork(BaseModel):
 
     model_config = {"extra": "forbid"}
 
-    step: int | None = Field(default=None, ge=0, description="Of a complete checkpoint of the parent; null: the newest.")
+    step: int | None = Field(strict=True, default=None, ge=0, description="Of a complete checkpoint of the parent; null: the newest.")
     overrides: dict[str, Any] | None = Field(default=None, description="JSON Merge Patch (RFC 7396) onto the parent's recipe.")
     weights: Weights = Field(
         default="all",

@@ -4,11 +4,10 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dayrun.objects import Prefix
-from dayrun.run_folder import RunFolder
 from service import events
 from service.access import Permit
 from service.database import new_id, now
+from service.folders import folder_at
 from service.http.problem import ErrorDetail, Problem
 from service.jobs import repository
 from service.jobs.tables import JobRow, JobState, Kind
@@ -20,7 +19,7 @@ COME_AGAIN_SECONDS = 30
 
 def checkpoint_of(url: str, step: int | None) -> int:
     """The complete checkpoint of `step`, or the newest. Reads the folder. Raises Problem 409 when there is none at all, 422 for another."""
-    steps = RunFolder(Prefix(url)).checkpoints()
+    steps = folder_at(url).checkpoints()
     if not steps:
         raise Problem(409, "the run has no complete checkpoint yet; GET …/checkpoints lists them as they come", kind="no-checkpoint-yet")
     if step is None:

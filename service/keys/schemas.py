@@ -20,7 +20,7 @@ class NewKey(BaseModel):
     name: KeyName
     role: RoleName = "writer"
     project: str | None = Field(default=None, min_length=1, max_length=40, description="Needed for every role but operator.")
-    days: int | None = Field(default=90, ge=1, le=3650, description="How long it works; null: until it is revoked.")
+    days: int | None = Field(strict=True, default=90, ge=1, le=3650, description="How long it works; null: until it is revoked.")
 
     @model_validator(mode="after")
     def scope_is_whole(self) -> Self:

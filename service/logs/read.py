@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from dayrun.objects import Prefix
-from dayrun.run_folder import RunFolder
+from service.folders import folder_at
 from service.http.problem import ErrorDetail, Problem
 
 LOG_BYTES = 4 * 2**20
@@ -19,7 +18,7 @@ def log_text(
 
     Raises Problem 404 that names the logs that there are.
     """
-    folder, attempt = RunFolder(Prefix(url)), attempt or newest_attempt
+    folder, attempt = folder_at(url), attempt or newest_attempt
     ranks, printed = [one for one in folder.log_ranks(attempt) if one != LAUNCHER], launcher(attempt)
     if printed is not None:
         ranks.append(LAUNCHER)
@@ -42,11 +41,11 @@ def log_text(
 
 def logs(url: str) -> list[tuple[int, str, int]]:
     """(attempt, rank, bytes) of every log; ranks in order."""
-    folder = RunFolder(Prefix(url))
+    folder = folder_at(url)
     attempts = [int(name) for name in folder.prefix.folders("logs") if name.isdigit()]
     return [(attempt, rank, folder.log_bytes(attempt, rank)) for attempt in attempts for rank in folder.log_ranks(attempt)]
 
 
 def log_from(url: str, attempt: int, rank: str, start: int) -> bytes:
     """What was printed from byte `start` on; empty when there is nothing (yet)."""
-    return RunFolder(Prefix(url)).read_log(attempt, rank, start, CHUNK_BYTES)
+    return folder_at(url).read_log(attempt, rank, start, CHUNK_BYTES)

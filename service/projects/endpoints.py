@@ -1,10 +1,11 @@
 """Projects and their members over HTTP: in and out, nothing else."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from service.context import Ctx
+from service.http.etags import MustMatch
 from service.http.idempotency import Answer, IdempotencyKey, once
 from service.http.identity import EditProject, ManageMembers, ManageProjects, ReadProject
 from service.http.paging import Cursor, Limit, link_next
@@ -13,8 +14,6 @@ from service.projects import repository, service
 from service.projects.schemas import Member, MemberPage, Membership, NewProject, Project, ProjectChange, ProjectPage
 
 router = APIRouter(tags=["projects"])
-
-IfMatch = Annotated[str | None, Header(description="ETag of the project as it was seen; needed.")]
 
 
 @router.post("/projects", status_code=201, response_model=Project, responses=problems(409, 422))
@@ -54,11 +53,11 @@ async def show_project(context: Ctx, permit: ReadProject, project_id: str, respo
 
 @router.patch("/projects/{project_id}", responses=problems(404, 412, 422, 428))
 async def change_project(
-    context: Ctx, permit: EditProject, project_id: str, change: ProjectChange, response: Response, if_match: IfMatch = None
+    context: Ctx, permit: EditProject, project_id: str, change: ProjectChange, response: Response, match: MustMatch
 ) -> Project:
     """Rename or archive a project, or (operators) set its quotas and budgets. Takes the ETag that was seen."""
     async with context.database.write() as session:
-        project = Project.of(await service.change(session, project_id, change, if_match, permit))
+        project = Project.of(await service.change(session, project_id, change, match, permit))
     response.headers["ETag"] = f'"{project.version}"'
     return project
 

@@ -10,7 +10,7 @@ from service.projects.tables import MemberRow, ProjectRow
 
 MemberRole = Literal["viewer", "writer", "admin"]
 ProjectName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Dollars = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Dollars = Annotated[float, Field(strict=True, ge=0, le=1e9, allow_inf_nan=False)]
 QUOTAS = ("accelerators", "dollars_per_day", "dollars_per_month")
 
 
@@ -26,7 +26,7 @@ class NewProject(BaseModel):
 class ProjectChange(BaseModel):
     """What is to be different; what is left out stays. Quotas and budgets take an operator, the rest an admin of the project."""
 
-    model_config = {"extra": "forbid"}
+    model_config = {"extra": "forbid", "strict": True}
 
     name: ProjectName | None = None
     archived: bool | None = Field(default=None, description="An archived project takes no new runs; all it has stays readable.")

@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service import events
 from service.access import Action, Permit, Role, no_such_project
 from service.database import now, upsert
+from service.http.etags import check_match, version_tag
 from service.http.problem import ErrorDetail, Problem
 from service.projects import repository
 from service.projects.schemas import QUOTAS, MemberRole, NewProject, ProjectChange
@@ -45,17 +46,13 @@ async def open_for_runs(session: AsyncSession, project_id: str, permit: Permit) 
     return row
 
 
-async def change(session: AsyncSession, project_id: str, wanted: ProjectChange, match: str | None, permit: Permit) -> ProjectRow:
-    """Raises Problem 403, 404, 412 where the project has changed since it was looked at, 428 where nobody says when that was."""
+async def change(session: AsyncSession, project_id: str, wanted: ProjectChange, match: str, permit: Permit) -> ProjectRow:
+    """Raises Problem 403, 404, and 412 where the project has changed since it was looked at."""
     row = await find(session, project_id, permit, to_change=True)
     given = wanted.model_dump(exclude_unset=True)
     if any(name in given for name in QUOTAS):
         permit.to(Action.MANAGE_QUOTAS).on(project_id)
-    if match is None:
-        said = f'send If-Match with the ETag of the project as you have seen it (now "{row.version}"): others may be changing it too'
-        raise Problem(428, said, kind="etag-needed")
-    if match not in ("*", f'"{row.version}"'):
-        raise Problem(412, f'If-Match is {match[:60]}, the project is at "{row.version}": look at it again', kind="changed-since")
+    check_match(match, version_tag(row.version))
     for name in ("name", "archived"):  # these are never null: null says nothing about them
         if given.get(name, "") is None:
             del given[name]

@@ -10,9 +10,10 @@ from service import events
 from service.access import Permit
 from service.context import Ctx
 from service.database import now
+from service.http.etags import IfMatch, check_match, version_tag
 from service.http.identity import MoveRuns
 from service.http.problem import ErrorDetail, Problem, problems
-from service.runs.endpoints import IfMatch, answer
+from service.runs.endpoints import answer
 from service.runs.schemas import Label, Priority, Run
 from service.runs.service import find, may_prioritise
 from service.runs.states import State
@@ -36,8 +37,7 @@ async def change_run(context: Ctx, permit: MoveRuns, run_id: str, change: RunCha
     """Give a queued run another priority, or any run other labels. Sent twice it has the same effect as once."""
     async with context.database.write() as session:
         run = await find(session, run_id, permit, to_change=True)
-        if if_match is not None and if_match != f'"{run.version}"':
-            raise Problem(412, f'If-Match is {if_match[:60]}, the run is at "{run.version}": look at it again', kind="changed-since")
+        check_match(if_match, version_tag(run.version))
         amend(session, run, change, permit)
         await session.flush()
         response = answer(run, 200).response()

@@ -2,14 +2,13 @@
 
 from datetime import UTC, datetime
 
-from dayrun.objects import Prefix
-from dayrun.run_folder import RunFolder
+from service.folders import folder_at
 from service.runs.schemas import Checkpoint
 
 
 def checkpoints(url: str) -> list[Checkpoint]:
     """Complete checkpoints, oldest first."""
-    folder, found = RunFolder(Prefix(url)), list[Checkpoint]()
+    folder, found = folder_at(url), list[Checkpoint]()
     for step in folder.checkpoints():
         try:
             manifest = folder.checkpoint_manifest(step)

@@ -16,7 +16,7 @@ from service.runs.states import Move, State, personal_moves
 from service.runs.tables import RunRow
 
 Label = Annotated[str, Field(min_length=1, max_length=63)]
-Priority = Annotated[int, Field(ge=-100, le=100, description="Higher ones leave the queue first. Above 0 takes an admin.")]
+Priority = Annotated[int, Field(strict=True, ge=-100, le=100, description="Higher ones leave the queue first. Above 0 takes an admin.")]
 
 
 class NewRun(BaseModel):
@@ -35,10 +35,10 @@ class Progress(BaseModel):
     step: int = Field(description="Optimizer steps done.")
     total_steps: int
     fraction: float
-    stage: str | None
-    loss: float | None
-    images_per_second: float | None
-    eta_seconds: float | None = Field(description="Seconds of training left at the present speed; null when not training.")
+    stage: str | None = None
+    loss: float | None = None
+    images_per_second: float | None = None
+    eta_seconds: float | None = Field(default=None, description="Seconds of training left at the present speed; null when not training.")
 
 
 class Cost(BaseModel):

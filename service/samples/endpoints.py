@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field
 
 from service.access import Permit
 from service.context import Context, Ctx
@@ -39,7 +40,7 @@ async def list_samples(
     context: Ctx,
     permit: ReadRuns,
     run_id: str,
-    step: Annotated[list[int], Query(description="Only pictures of these steps.")] = [],  # noqa: B006
+    step: Annotated[list[Annotated[int, Field(ge=0, le=10**12)]], Query(description="Only pictures of these steps.")] = [],  # noqa: B006
     set: Annotated[list[str], Query(description="Only pictures of these sets.")] = [],  # noqa: B006
     limit: Limit = 200,
     cursor: Cursor = None,

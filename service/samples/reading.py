@@ -3,8 +3,7 @@
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from dayrun.objects import Prefix
-from dayrun.run_folder import RunFolder
+from service.folders import folder_at
 from service.http.problem import Problem
 from service.samples.schemas import Sample
 
@@ -18,7 +17,7 @@ def samples(
     limit: int = 100_000,
 ) -> list[Sample]:
     """Pictures in order of step and file, those after `after` (step, file); one more than `limit` where there are more."""
-    folder, found = RunFolder(Prefix(url)), list[Sample]()
+    folder, found = folder_at(url), list[Sample]()
     for step in folder.sample_steps():
         if (steps and step not in steps) or (after and step < after[0]):
             continue
@@ -45,7 +44,7 @@ def samples(
 
 def picture(url: str, step: int, file: str) -> bytes:
     """One picture that an index names. Raises Problem 404."""
-    folder = RunFolder(Prefix(url))
+    folder = folder_at(url)
     try:
         if any(image["file"] == file for image in folder.sample_index(step)["images"]):
             return folder.sample_picture(step, file)
@@ -55,4 +54,4 @@ def picture(url: str, step: int, file: str) -> bytes:
 
 
 def steps_with_pictures(url: str) -> list[int]:
-    return RunFolder(Prefix(url)).sample_steps()
+    return folder_at(url).sample_steps()

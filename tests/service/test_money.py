@@ -5,7 +5,7 @@ what is tested is what the service decides and writes down, not training.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from service.runs import repository, room
 from service.runs.amend import RunChange, amend
 from service.runs.reconcile import Reconciler, move
 from service.runs.schemas import NewRun
-from service.runs.service import create, effective_recipe, may_prioritise
+from service.runs.service import AcceptedWith, create, effective_recipe, may_prioritise
 from service.runs.states import HOLDS_MACHINES, Move
 from service.runs.tables import EventRow, RunRow
 from service.settings import Settings
@@ -60,6 +60,10 @@ class Machines:
         return {}
 
 
+async def go_on() -> None:
+    """Nobody else wants the worker's turn."""
+
+
 class House:
     """The service without its processes: the app, its database, and a worker whose every look the test asks for."""
 
@@ -68,7 +72,9 @@ class House:
         self.worker = Reconciler(settings, database, self.machines)
 
     async def post(self, accelerators: int = 2, dollars: float | None = None, status: int = 201, **more: Any) -> dict[str, Any]:
-        recipe = tiny_recipe("nowhere", processes=accelerators, limits={"dollars": dollars} if dollars else {})
+        limits = {"dollars": dollars} if dollars else {}
+        steps = 10**8 if dollars else 60  # what would take years is bounded by its limit, not by its plan
+        recipe = tiny_recipe("nowhere", steps=steps, processes=accelerators, limits=limits)
         recipe["stages"][0]["batch_size"] = 2520  # that any number of processes divides
         answer = await self.http.post("/runs", json={"recipe": recipe, **more})
         assert answer.status_code == status, answer.text
@@ -87,7 +93,7 @@ class House:
     async def sweep(self, times: int = 3) -> None:
         """Enough looks for what is decided to be done and seen."""
         for _ in range(times):
-            await self.worker.sweep()
+            await self.worker.sweep(go_on)
 
     async def allow(self, **caps: float | None) -> None:
         async with self.database.write() as session:
@@ -156,8 +162,9 @@ async def test_every_attempt_is_a_line_of_the_ledger_and_they_add_up_to_the_run(
     assert cost["dollars"] == pytest.approx(first["dollars"] + second["dollars"], rel=1e-3)
     assert cost["accelerator_hours"] == pytest.approx(4.0, rel=1e-2)
     assert cost["dollars_per_hour"] == 72.0
-    assert cost["predicted"] is None  # no plan and no limit: nothing is known, and nothing is reserved
-    assert cost["reserved_dollars"] == 0.0
+    assert cost["predicted"]["basis"] == "estimate"  # no limit: its plan alone says what it will cost
+    assert 0 < cost["predicted"]["dollars"] < cost["dollars"]
+    assert cost["reserved_dollars"] == 0.0  # it has cost more already
     await house.cancel(run)
     after = (await house.http.get(f"/runs/{run['id']}/cost")).json()
     assert after["dollars_per_hour"] == 0.0
@@ -168,6 +175,8 @@ async def test_every_attempt_is_a_line_of_the_ledger_and_they_add_up_to_the_run(
 async def test_a_project_sees_what_it_spends_by_day_and_by_run(house: House):
     await house.allow(accelerators=8, dollars_per_day=100_000.0, dollars_per_month=100_000.0)
     dear, cheap = await house.post(accelerators=4, dollars=5000.0), await house.post(accelerators=1)
+    async with house.database.write() as session:  # as an older service stored it: without a plan
+        await session.execute(update(RunRow).where(RunRow.id == cheap["id"]).values(predicted_dollars=None, predicted_hours=None))
     await house.sweep()
     await house.let_hours_pass(dear, 2.0)
     await house.let_hours_pass(cheap, 1.0)
@@ -290,16 +299,13 @@ async def test_a_queued_run_says_why_it_waits_and_where_it_stands(house: House):
     wide, narrow = await house.post(accelerators=8), await house.post(accelerators=1)
     await house.sweep()
     assert (await house.states(first, wide, narrow))[1:] == ["queued", "queued"]
-    assert (await house.run(wide["id"]))["waiting"] == {
-        "code": "no_room",
-        "because": "it takes 8 accelerators; 2 of 8 are free",
-        "place": 1,
-        "expected_start": None,
-    }
+    waiting = (await house.run(wide["id"]))["waiting"]
+    assert datetime.fromisoformat(waiting.pop("expected_start")) > now()  # when the first is over, as its plan says
+    assert waiting == {"code": "no_room", "because": "it takes 8 accelerators; 2 of 8 are free", "place": 1}
     assert (await house.run(narrow["id"]))["waiting"]["because"] == "1 run is before it"
     summaries = {one["id"]: one for one in (await house.http.get("/runs")).json()["items"]}
     assert summaries[narrow["id"]]["waiting"]["place"] == 2
-    assert summaries[first["id"]]["waiting"] is None
+    assert "waiting" not in summaries[first["id"]]
     await house.cancel(first)
     await house.sweep()
     assert (await house.run(wide["id"]))["state"] in ("launching", "running")
@@ -434,10 +440,10 @@ async def test_two_workers_never_fill_the_same_room(house: House):
 @pytest.mark.parametrize("house", ["postgres"], indirect=True)
 async def test_two_submissions_never_both_get_the_last_of_the_budget(house: House):
     await house.allow(dollars_per_month=100.0)
-    new = NewRun(recipe=tiny_recipe("nowhere", limits={"dollars": 60.0}))
+    new = NewRun(recipe=tiny_recipe("nowhere", steps=10**8, limits={"dollars": 60.0}))
     permit = Permit(Actor("key:one", "one", {"default": Role.WRITER}), Action.CREATE_RUNS)
     async with house.database.write() as session:
-        await create(session, new, effective_recipe(new), permit)
+        await create(session, new, effective_recipe(new), permit, AcceptedWith(None, None))
         meanwhile = asyncio.create_task(house.post(dollars=60.0, status=409))
         await waits_for_a_lock(house, meanwhile)
     assert (await meanwhile)["errors"][0]["nearest"] == [40.0]

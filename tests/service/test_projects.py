@@ -56,7 +56,7 @@ async def test_a_change_needs_the_version_that_was_seen(api: Inside):
     await api.project("etag")
     admin = await api.key("admin", "etag")
     without = await patch(api, "etag", admin, None, name="E")
-    assert (without.status_code, kind(without)) == (428, "etag-needed")
+    assert (without.status_code, kind(without)) == (428, "if-match-needed")
     changed = await patch(api, "etag", admin, '"1"', name="E")
     assert (changed.status_code, changed.json()["name"], changed.headers["ETag"]) == (200, "E", '"2"')
     stale = await patch(api, "etag", admin, '"1"', name="F")

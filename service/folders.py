@@ -1,0 +1,11 @@
+"""Run folders as requests read them. Who trains or reconciles is patient with a store that is away; here somebody waits for the answer."""
+
+from dayrun.objects import Prefix
+from dayrun.run_folder import RunFolder
+
+REQUEST_PATIENCE_SECONDS = 3.0
+
+
+def folder_at(url: str) -> RunFolder:
+    """The run folder at `url`; a store that stays away raises, and the request is a 503 `store-away`, after seconds."""
+    return RunFolder(Prefix(url, REQUEST_PATIENCE_SECONDS))
