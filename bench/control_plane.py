@@ -1,7 +1,7 @@
 """Claims about the control plane on Postgres, with sign-in, roles, quotas and audit on, each against a bare control in the same run:
 
-create, get and list 50 at least half as fast as `bare.py`; a list among 100,000 runs at least 0.9 as fast as among 100; a page of 50 under
-25 kB; ready within 1.5 × the control's cold start; at most 150 MiB in the API process after the load.
+create, get and list 50 at least half as fast as `harness/bare.py`; a list among 100,000 runs at least 0.9 as fast as among 100; a page of
+50 under 25 kB; ready within 1.5 × the control's cold start; at most 150 MiB in the API process after the load.
 
 Each server is one process on the same Postgres, asked in turns. `--quick` takes fewer runs, clients and seconds; `--embedded` asks both on
 SQLite, without sign-in, as `dayrun serve` on a laptop runs.
@@ -25,7 +25,7 @@ import psutil
 import psycopg
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+sys.path[:0] = [str(ROOT), str(ROOT / "bench" / "harness")]
 
 from load import Result, measure, request  # noqa: E402
 
@@ -85,7 +85,7 @@ def free_port() -> int:
 
 def bare(database: str) -> Server:
     port, url = free_port(), database.replace("postgresql://", "postgresql+psycopg://")
-    return Server("bare", [sys.executable, "bench/bare.py", url, str(port)], {}, port, {})
+    return Server("bare", [sys.executable, "bench/harness/bare.py", url, str(port)], {}, port, {})
 
 
 def python(*arguments: str, environment: dict[str, str]) -> str:

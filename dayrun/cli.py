@@ -97,16 +97,24 @@ def serve(ctx: click.Context) -> None:
 @SET
 @OVERRIDES
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label the run. Repeatable.")
+@click.option("--project", default="default", show_default=True, help="Whose run it is.")
 @click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher ones leave the queue first. Above 0 takes an admin.")
 @click.option("--detach", is_flag=True, help="Return at once instead of watching.")
 @URL
 def run(
-    recipe: str, settings: tuple[str, ...], overrides: Path | None, labels: tuple[str, ...], priority: int, detach: bool, url: str | None
+    recipe: str,
+    settings: tuple[str, ...],
+    overrides: Path | None,
+    labels: tuple[str, ...],
+    project: str,
+    priority: int,
+    detach: bool,
+    url: str | None,
 ) -> None:
     """Train RECIPE: the name of a built-in one, or a JSON file."""
     document, patch, named = named_recipe(recipe), patch_of(settings, overrides), labels_of(labels)
     with connected(url) as client:
-        made = client.create_run(document, overrides=patch or None, labels=named, priority=priority)
+        made = client.create_run(document, overrides=patch or None, labels=named, project=project, priority=priority)
         click.echo(f"{made.id}  {client.url}/#/runs/{made.id}")
         if not detach:
             report_end(watched(client, made.id))
@@ -233,50 +241,6 @@ def move_command(name: str, help: str) -> None:
 
 move_command("pause", "Write a checkpoint and stop; `resume` goes on from there.")
 move_command("resume", "Go on with a paused or failed run from its newest good checkpoint.")
-
-
-@main.command(context_settings={"ignore_unknown_options": True})  # -5 is a priority, no option
-@click.argument("run_id", metavar="RUN")
-@click.argument("priority", type=click.IntRange(-100, 100))
-@URL
-def reprioritise(run_id: str, priority: int, url: str | None) -> None:
-    """Give a queued RUN another PRIORITY: those with higher ones leave the queue first."""
-    with connected(url) as client:
-        changed = client.change_run(chosen(client, run_id), priority=priority)
-        click.echo(f"{changed.id}  {changed.state}, priority {changed.priority}")
-
-
-@main.command()
-@RUN
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@URL
-def cost(run_id: str | None, as_json: bool, url: str | None) -> None:
-    """What a run has cost by attempt, what it will cost, and what its limits leave."""
-    from dayrun.show_money import cost_in_full
-
-    with connected(url) as client:
-        found = client.cost(chosen(client, run_id))
-    if as_json:
-        click.echo(found.model_dump_json(indent=1))
-    else:
-        console().print(cost_in_full(found))
-
-
-@main.command()
-@click.argument("project", default="default")
-@click.option("--runs", default=20, show_default=True, type=click.IntRange(0, 200), help="How many runs, the dearest first.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@URL
-def usage(project: str, runs: int, as_json: bool, url: str | None) -> None:
-    """What PROJECT spends today and this month, what it holds, reserves and may."""
-    from dayrun.show_money import usage_in_full
-
-    with connected(url) as client:
-        found = client.usage(project, runs)
-    if as_json:
-        click.echo(found.model_dump_json(indent=1))
-    else:
-        console().print(usage_in_full(found))
 
 
 @main.command()
@@ -454,6 +418,7 @@ def one_setting(setting: str) -> dict[str, Any]:
 # the commands of other files: they take options and errors from above, and add themselves to `main`
 from dayrun import cli_access as cli_access  # noqa: E402
 from dayrun import cli_log as cli_log  # noqa: E402
+from dayrun import cli_money as cli_money  # noqa: E402
 from dayrun import cli_work as cli_work  # noqa: E402
 
 for command in (cli_log.events, cli_log.audit, cli_log.webhooks):

@@ -10,7 +10,7 @@ import click
 from dayrun.cli import URL, WRONG, connected, console, fail, main
 
 if TYPE_CHECKING:
-    from dayrun.client import Key, KeyRole, MemberRole
+    from dayrun.answers import Key, KeyRole, MemberRole
 
 MEMBER_ROLES = click.Choice(["viewer", "writer", "admin"])
 

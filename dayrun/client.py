@@ -18,18 +18,38 @@ from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from dayrun.answers import Cancelled, Difference, Draw, DrawnPicture, Export, ExportedFile, Job, Parent, StoredRecipe
+from dayrun.answers import (
+    Cancelled,
+    Chain,
+    Checkpoint,
+    Difference,
+    Draw,
+    DrawnPicture,
+    Event,
+    Export,
+    ExportedFile,
+    Job,
+    Key,
+    KeyRole,
+    Member,
+    MemberRole,
+    Move,
+    Planned,
+    Project,
+    ProjectUsage,
+    Run,
+    RunCost,
+    RunEstimate,
+    Sample,
+    State,
+    StoredRecipe,
+)
 from dayrun.event_chain import Broken, Head, Link, first_break
-from dayrun.run_folder import Cause, Weights
+from dayrun.run_folder import Weights
 from dayrun.webhooks import AuditEntry, Delivery, ProjectEvent, Webhook
 
-State = Literal["queued", "launching", "running", "pausing", "paused", "cancelling", "cancelled", "succeeded", "failed"]
-Move = Literal["pause", "resume", "cancel"]
-MemberRole = Literal["viewer", "writer", "admin"]
-KeyRole = Literal[MemberRole, "operator"]
-OVER: tuple[State, ...] = ("cancelled", "succeeded", "failed")
 DEFAULT_URL = "http://127.0.0.1:8765"
 HOLD_SECONDS = 20
 """How long an answer may be held back for news: less than the time-out of a request."""
@@ -37,225 +57,6 @@ T = TypeVar("T", bound=BaseModel)
 J = TypeVar("J", bound=Job)
 Point = tuple[int, float, datetime]
 """Step, value, time."""
-
-
-class Progress(BaseModel):
-    step: int
-    total_steps: int
-    fraction: float
-    stage: str | None = None
-    loss: float | None = None
-    images_per_second: float | None = None
-    eta_seconds: float | None = None
-
-
-class Cost(BaseModel):
-    accelerator_hours: float
-    dollars: float
-
-
-class Waiting(BaseModel):
-    """Why a queued run has not begun: a code, a sentence, its place (1 is next), and when it may begin if that is known."""
-
-    code: str
-    because: str
-    place: int | None = None
-    expected_start: datetime | None = None
-
-
-class Run(BaseModel):
-    """A run as the service tells of it; `recipe`, `moves` and `evidence` are there when one run was asked for, `diff` when it was
-    just forked."""
-
-    id: str
-    project: str = "default"
-    name: str
-    labels: dict[str, str]
-    state: State
-    cause: Cause | None = None
-    evidence: list[str] = []
-    attempt: int
-    attempts_allowed: int | None = None
-    next_attempt_at: datetime | None = None
-    priority: int = 0
-    waiting: Waiting | None = None
-    created_at: datetime
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    updated_at: datetime | None = None
-    progress: Progress
-    cost: Cost
-    version: int
-    parent: Parent | None = None
-    recipe: dict[str, Any] | None = None
-    moves: list[Move] | None = None
-    diff: list[Difference] | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether the run has reached a state that it leaves only when somebody resumes it."""
-        return self.state in OVER
-
-
-class Event(BaseModel):
-    """A link of a run's chain: `dayrun.event_chain` says what its digest is made of."""
-
-    run_id: str
-    sequence: int
-    time: datetime
-    type: str
-    attempt: int
-    step: int | None = None
-    actor: str | None = None
-    request_id: str | None = None
-    data: dict[str, Any]
-    digest: str
-
-
-class Chain(BaseModel):
-    """Where a run's chain of events begins and ends."""
-
-    length: int
-    digest: str | None = None
-    forgotten: int = 0
-    forgotten_digest: str | None = None
-
-
-class Sample(BaseModel):
-    step: int
-    set: str
-    prompt: str
-    seed: int
-    guidance: float
-    steps: int
-    ema: bool
-    checkpoint: str | None = None
-    width: int
-    height: int
-    time: datetime
-    url: str
-
-
-class Checkpoint(BaseModel):
-    step: int
-    attempt: int
-    time: datetime
-    bytes: int
-    world_size: int
-    digest: str
-
-
-class Key(BaseModel):
-    """An API key as the service tells of it; `key` itself is there only in the answer that made it."""
-
-    id: str
-    name: str
-    role: KeyRole
-    project: str | None = None
-    created_at: datetime
-    created_by: str
-    expires_at: datetime | None = None
-    last_used_at: datetime | None = None
-    revoked_at: datetime | None = None
-    key: str | None = Field(default=None, repr=False)
-
-
-class Project(BaseModel):
-    id: str
-    name: str
-    archived: bool
-    accelerators: int | None = None
-    dollars_per_day: float | None = None
-    dollars_per_month: float | None = None
-    created_at: datetime
-    created_by: str
-    version: int
-
-
-class Member(BaseModel):
-    subject: str
-    role: MemberRole
-    added_at: datetime
-    added_by: str
-
-
-class AttemptCost(BaseModel):
-    attempt: int
-    accelerators: int
-    dollars_per_accelerator_hour: float
-    held_from: datetime
-    held_until: datetime | None = None
-    accelerator_hours: float
-    dollars: float
-
-
-class Predicted(BaseModel):
-    hours: float | None = None
-    dollars: float
-    basis: str
-
-
-class CapLeft(BaseModel):
-    name: str
-    unit: Literal["dollars", "hours"]
-    period: str | None = None
-    limit: float
-    used: float
-    left: float
-
-
-class RunCost(BaseModel):
-    """What a run has cost by attempt, what it is predicted to cost, and what its limits leave."""
-
-    run: str
-    project: str
-    accelerators: int
-    dollars_per_accelerator_hour: float
-    accelerator_hours: float
-    dollars: float
-    dollars_per_hour: float
-    attempts: list[AttemptCost]
-    predicted: Predicted | None = None
-    reserved_dollars: float
-    caps: list[CapLeft]
-
-
-class ProjectCaps(BaseModel):
-    accelerators: int | None = None
-    dollars_per_day: float | None = None
-    dollars_per_month: float | None = None
-
-
-class RunUsage(BaseModel):
-    run: str
-    name: str
-    state: State
-    accelerator_hours: float
-    dollars: float
-
-
-class DayUsage(BaseModel):
-    day: str
-    dollars: float
-
-
-class ProjectUsage(BaseModel):
-    """What a project spends, holds, reserves and may. Days and months are UTC's."""
-
-    project: str
-    at: datetime
-    dollars_today: float
-    dollars_this_month: float
-    dollars_per_hour: float
-    accelerators_held: int
-    reserved_dollars: float
-    runs_without_prediction: int
-    caps: ProjectCaps
-    left_today: float | None = None
-    left_this_month: float | None = None
-    days: list[DayUsage]
-    runs: list[RunUsage]
-    more_runs: int
 
 
 class ServiceError(Exception):
@@ -297,12 +98,27 @@ class Client:
         *,
         overrides: dict[str, Any] | None = None,
         labels: dict[str, str] | None = None,
+        project: str = "default",
         priority: int = 0,
+        plan: Planned | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
-        """Store a run. It is sent with an Idempotency-Key, so that a lost answer never makes a second run. Raises ServiceError."""
-        body = {"recipe": recipe, "overrides": overrides, "labels": labels or {}, "priority": priority}
-        return Run.model_validate(self._post("/runs", idempotency_key, body).json())
+        """Store a run. It is sent with an Idempotency-Key, so that a lost answer never makes a second run. Raises ServiceError.
+
+        plan: what `plan` answered for the same recipe: the run is refused (412) where it no longer holds.
+        """
+        body = {"recipe": recipe, "overrides": overrides, "labels": labels or {}, "project": project, "priority": priority}
+        held = {"If-Match": plan.tag} if plan is not None else {}
+        return Run.model_validate(self._post("/runs", idempotency_key, body, held).json())
+
+    def plan(self, recipe: str | dict[str, Any], *, overrides: dict[str, Any] | None = None, project: str = "default") -> Planned:
+        """What a run of `recipe` would be, take and cost, as of now; nothing is stored. Raises ServiceError."""
+        answer = self._post("/runs:plan", None, {"recipe": recipe, "overrides": overrides, "project": project})
+        return Planned.model_validate({**answer.json(), "tag": answer.headers["ETag"]})
+
+    def estimate(self, run_id: str) -> RunEstimate:
+        """The plan that a run was accepted with, what it looks like now, and what it came to."""
+        return RunEstimate.model_validate(self._get(f"/runs/{quote(run_id)}/estimate").json())
 
     def run(self, run_id: str) -> Run:
         return Run.model_validate(self._get(f"/runs/{quote(run_id)}").json())
@@ -595,9 +411,9 @@ class Client:
     def _get(self, path: str, query: dict[str, Any] | None = None, headers: dict[str, str] | None = None) -> httpx.Response:
         return self._send("GET", path, params=query, headers=headers)
 
-    def _post(self, path: str, key: str | None, body: Any) -> httpx.Response:
-        """Sent again when the connection breaks: the key makes that safe."""
-        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+    def _post(self, path: str, key: str | None, body: Any, more: dict[str, str] | None = None) -> httpx.Response:
+        """Sent again when the connection breaks: the key makes that safe. `more`: headers."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4()), **(more or {})}
         for attempt in range(3):
             try:
                 return self._send("POST", path, json=body, headers=headers)

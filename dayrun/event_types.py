@@ -32,7 +32,7 @@ EVENT_TYPES: dict[str, EventType] = {
     "artifacts_deleted": EventType("service", "Files of a run that is over were deleted, as the settings say.", "kind, files, bytes"),
     "attempt_started": EventType("trainer", "The trainer of an attempt reported for work.", "world_size, host"),
     "resumed": EventType("trainer", "It goes on from a checkpoint.", "checkpoint"),
-    "forked": EventType("trainer", "It begins from another run's checkpoint.", "from, checkpoint, weights, digest"),
+    "forked": EventType("trainer", "It begins with a checkpoint of another run.", "from, checkpoint, weights, digest"),
     "stage_started": EventType("trainer", "A stage of the recipe began.", "stage, pixels, batch_size"),
     "checkpoint_saved": EventType("trainer", "A checkpoint is complete.", "seconds, bytes"),
     "checkpoint_failed": EventType("trainer", "A checkpoint could not be written; the training goes on.", "because"),

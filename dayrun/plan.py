@@ -24,7 +24,9 @@ class Change(Figures):
 
 
 class Verdict(Figures):
-    about: Literal["memory", "hours", "dollars", "trainer", "assumption"] = Field(description="trainer: what this trainer cannot do yet.")
+    about: Literal["memory", "hours", "dollars", "trainer", "quota", "assumption"] = Field(
+        description="trainer: what this trainer cannot do yet; quota: what the project or the cluster has no room or money for."
+    )
     level: Literal["ok", "unsure", "no", "note"] = Field(description="unsure: the expected figure holds, an end of its interval does not.")
     at: str = Field(description="JSON pointer into the recipe.")
     because: str = Field(description="With the arithmetic.")

@@ -9,7 +9,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from dayrun.client import Client, Event, Run, Waiting
+from dayrun.answers import Event, Run, Waiting
+from dayrun.client import Client
 
 COLOURS = {"running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "dim", "paused": "yellow"}
 QUIET = ("state_changed", "samples_drawn", "checkpoint_saved")

@@ -3,7 +3,7 @@
 from rich.console import Group
 from rich.table import Table
 
-from dayrun.client import CapLeft, ProjectUsage, RunCost
+from dayrun.answers import CapLeft, ProjectUsage, RunCost
 from dayrun.show import duration
 
 

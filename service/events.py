@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun import run_folder
 from dayrun.event_chain import Head, Link, digest_of, plain
+from dayrun.event_types import EVENT_TYPES
 from service.access import SERVICE
 from service.audit.tables import AuditChainRow, AuditRow
 from service.database import insert_all, now, upsert
@@ -29,7 +30,9 @@ WHOLE_SERVICE = "*"
 
 def record(session: AsyncSession, run: RunRow, type: str, *, by: str = SERVICE, at: datetime | None = None, **data: Any) -> EventRow:
     """Add what `by` did to `session`. The run's row must be locked by the caller, or new. No secrets in `data`."""
-    event = EventRow(time=at or now(), type=type, attempt=run.attempt, step=run.step, data=data, actor=by, request_id=caused_by())
+    event = EventRow(
+        time=at or now(), type=described(type), attempt=run.attempt, step=run.step, data=data, actor=by, request_id=caused_by()
+    )
     chain(run, event)
     session.add(event)
     return event
@@ -45,6 +48,13 @@ async def record_from_trainer(session: AsyncSession, run: RunRow, told: list[run
         rows.append({name: getattr(row, name) for name in ("run_id", "sequence", "time", "type", "attempt", "step", "data", "digest")})
     if rows:
         await session.execute(insert(EventRow), rows)
+
+
+def described(type: str) -> str:
+    """`type` of an event of ours. Raises ValueError for one that nobody has described; what a newer trainer tells is taken as it is."""
+    if type not in EVENT_TYPES:
+        raise ValueError(f"{type}: describe the event in dayrun/event_types.py first")
+    return type
 
 
 def caused_by() -> str | None:
@@ -64,7 +74,7 @@ async def begin(session: AsyncSession, run: RunRow, *, by: str, **happened: dict
     """Store a new run with its first events (type → data), and the hint to look at it: the head goes into the row with its INSERT."""
     request = caused_by()
     first = [
-        EventRow(time=run.created_at, type=type, attempt=run.attempt, step=run.step, data=data, actor=by, request_id=request)
+        EventRow(time=run.created_at, type=described(type), attempt=run.attempt, step=run.step, data=data, actor=by, request_id=request)
         for type, data in happened.items()
     ]
     for event in first:

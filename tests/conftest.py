@@ -67,6 +67,12 @@ def stack() -> Iterator[Stack]:
         yield parts
 
 
+@pytest.fixture(scope="session")
+def bucket(stack: Stack) -> str:
+    """The address of the stack's bucket."""
+    return f"s3://{BUCKET}"
+
+
 def cluster(stack: Stack, name: str, runs_in_s3: bool = False) -> dict[str, str]:
     """Settings of a service on Postgres and Valkey, on a database and a queue of its own."""
     broker = f"{stack.valkey.url.removesuffix('/0')}/{next(QUEUES)}"
@@ -150,17 +156,3 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     yield running
     if running.process.poll() is None:
         assert running.stop() == 0
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One S3 server, for this process and all that it starts."""
-    from tests.stack import S3Server
-
-    server = S3Server(tmp_path_factory.mktemp("s3"))
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in server.environment.items():
-            patched.setenv(name, value)
-        server.start()
-        yield server
-        server.stop()

@@ -6,14 +6,17 @@ from fastapi import APIRouter, Response
 
 from dayrun.plan import Plan
 from dayrun.recipe import Recipe
+from service.access import Permit
 from service.context import Context, Ctx
 from service.database import now
+from service.http.etags import tags_of
 from service.http.identity import CreateRuns, ReadRuns
 from service.http.problem import Problem, problems
 from service.launchers import Order
 from service.plans import repository
 from service.plans import service as plans
 from service.plans.schemas import PlanAnswer, RunEstimate
+from service.projects import service as projects
 from service.recipes.service import named
 from service.runs import service as runs
 from service.runs.schemas import NewRun
@@ -25,12 +28,12 @@ router = APIRouter(tags=["runs"])
 @router.post("/runs:plan", responses=problems(403, 404, 413, 422))
 async def plan_run(response: Response, context: Ctx, permit: CreateRuns, new: NewRun) -> PlanAnswer:
     """What a run would be, take and cost, before it exists. Nothing is stored or reserved."""
-    permit.on(new.project)
     async with context.database.read() as session:
+        project = await projects.find(session, new.project, permit)
         if isinstance(new.recipe, str):
             new = await named(session, new, new.recipe, permit)
         recipe = runs.effective_recipe(new, for_training=False)
-        found = await plans.plan_of(session, recipe, context.history)
+        found = await plans.plan_of(session, recipe, project, context.settings.accelerators, context.history)
     response.headers["ETag"] = tag(new, recipe, found)
     return PlanAnswer(
         recipe=recipe.model_dump(mode="json"),
@@ -54,11 +57,12 @@ def manifest_of(context: Context, recipe: Recipe) -> dict[str, Any]:
     return context.launcher.manifest(Order("run_to_be", 1, settings.run_url("run_to_be"), processes, threads, settings.stop_seconds))
 
 
-async def must_still_hold(context: Context, new: NewRun, recipe: Recipe, match: str) -> None:
+async def must_still_hold(context: Context, new: NewRun, recipe: Recipe, permit: Permit, match: str) -> None:
     """Raises Problem 412 when a plan with the ETag `match` would come out differently now."""
     async with context.database.read() as session:
-        found = await plans.plan_of(session, recipe, context.history)
-    if tag(new, recipe, found) not in (match, f"W/{match}"):
+        project = await projects.find(session, new.project, permit)
+        found = await plans.plan_of(session, recipe, project, context.settings.accelerators, context.history)
+    if match.strip() != "*" and (False, tag(new, recipe, found)) not in tags_of(match):
         raise Problem(
             412,
             "the plan that If-Match names is no longer what would be run: the recipe, the prediction or a verdict has changed; plan again",

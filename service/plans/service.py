@@ -8,16 +8,22 @@ import time
 from functools import lru_cache
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.calibration import Actual, Comparison, MeasuredStage, Renewal, StageSoFar, calibrated, compare, renewed
 from dayrun.estimate import Estimate, estimate
 from dayrun.hardware import Utilisation
-from dayrun.plan import Plan, plan
+from dayrun.plan import Change, Plan, Verdict, plan
 from dayrun.recipe import Recipe
 from service import events
 from service.database import now
+from service.http.problem import Problem
 from service.plans import repository
+from service.projects import admission
+from service.projects.budget import Refusal, predict
+from service.projects.repository import caps_of
+from service.projects.tables import ProjectRow
 from service.runs.cost import used_accelerator_seconds
 from service.runs.tables import RunRow
 
@@ -29,8 +35,12 @@ FIRST_WINDOWS = 1
 
 @lru_cache(maxsize=256)
 def estimate_of(document: str, utilisation: Utilisation | None) -> Estimate:
-    """The estimate of a recipe given as JSON; the same few recipes are posted and looked at over and over."""
-    return estimate(Recipe.model_validate_json(document), utilisation=utilisation, cores=os.cpu_count())
+    """The estimate of a recipe given as JSON; the same few recipes are posted and looked at over and over. Raises Problem 422."""
+    try:
+        return estimate(Recipe.model_validate_json(document), utilisation=utilisation, cores=os.cpu_count())
+    except (OverflowError, ValidationError) as error:
+        because = "its numbers are so large that what they come to is beyond 10³⁰⁸"
+        raise Problem(422, f"the recipe cannot be planned: {because}", kind="invalid-recipe") from error
 
 
 class History:
@@ -61,10 +71,21 @@ async def predicted(session: AsyncSession, recipe: Recipe, history: History) -> 
     return found.model_copy(update={"arithmetic": []})
 
 
-async def plan_of(session: AsyncSession, recipe: Recipe, history: History) -> Plan:
-    """The plan of a recipe, calibrated by history."""
+async def plan_of(session: AsyncSession, recipe: Recipe, project: ProjectRow, in_all: int | None, history: History) -> Plan:
+    """The plan of a recipe, calibrated by history, with what the project's quota and budget say. Raises Problem 422.
+
+    in_all: accelerators that there are; None: no limit.
+    """
     share = await utilisation_for(session, recipe, recipe.model_dump_json(), history)
-    return plan(recipe, utilisation=share, cores=os.cpu_count())
+    found = plan(recipe, utilisation=share, cores=os.cpu_count())
+    wanted = predict(recipe, found.estimate.model_dump(include={"hours", "dollars"})).dollars
+    kept_out = await admission.refusals(session, project.id, caps_of(project), recipe, wanted, in_all)
+    return found.model_copy(update={"verdicts": [*found.verdicts, *map(of_quota, kept_out)]})
+
+
+def of_quota(refusal: Refusal) -> Verdict:
+    at = refusal.at.removeprefix("/recipe")
+    return Verdict(about="quota", level="no", at=at, because=refusal.because, nearest=[Change(at=at, value=one) for one in refusal.nearest])
 
 
 def fingerprint(*parts: Any) -> str:

@@ -28,12 +28,19 @@ async def caps_to_keep(session: AsyncSession, row: ProjectRow | None, project_id
 
 async def admit(session: AsyncSession, project: ProjectRow, recipe: Recipe, predicted_dollars: float | None, in_all: int | None) -> None:
     """Raises Problem 409 with the numbers, and the nearest that works, for a run that could never begin or never be paid for."""
-    project_id = project.id
-    caps, at, spent, reserved = await caps_to_keep(session, project, project_id), now(), Spent(), 0.0
+    caps = await caps_to_keep(session, project, project.id)
+    over_quota(await refusals(session, project.id, caps, recipe, predicted_dollars, in_all))
+
+
+async def refusals(
+    session: AsyncSession, project_id: str, caps: Caps, recipe: Recipe, predicted_dollars: float | None, in_all: int | None
+) -> list[Refusal]:
+    """What keeps a new run out, as of now."""
+    at, spent, reserved = now(), Spent(), 0.0
     if caps.dollars_per_month is not None:
         spent = (await ledger.spent(session, [project_id], at))[project_id]
         reserved = await ledger.reserved(session, project_id, at)
-    over_quota(refusals_of_new(recipe, project_id, caps, in_all, spent.this_month, reserved, predicted_dollars, at))
+    return refusals_of_new(recipe, project_id, caps, in_all, spent.this_month, reserved, predicted_dollars, at)
 
 
 async def readmit(session: AsyncSession, run: RunRow) -> None:

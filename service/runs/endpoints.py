@@ -52,7 +52,7 @@ async def create_run(
             new = await named(session, new, new.recipe, permit)
     recipe = service.effective_recipe(new)
     if if_match is not None:
-        await must_still_hold(context, new, recipe, if_match)
+        await must_still_hold(context, new, recipe, permit, if_match)
     made: list[str] = []
 
     async def work(session: Any) -> Answer:

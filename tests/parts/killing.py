@@ -24,6 +24,7 @@ from service.launchers import Order
 from service.revisions import bring_up_to_date
 from service.runs import repository
 from service.runs.reconcile import Reconciler
+from service.runs.states import ACTIVE
 from service.settings import Settings
 from tests.parts.quick import QuickLauncher
 from tests.tiny import tiny_recipe
@@ -96,18 +97,24 @@ async def first_look(settings: Settings, run_id: str, death: Death) -> str:
     return "alive"
 
 
-async def look_at_all(settings: Settings) -> str:
-    """Another worker takes over: looks at every active run until none is left."""
+async def take_over(settings: Settings) -> str:
+    """Another worker sweeps until every run is over."""
     database = Database(settings)
     reconciler = Reconciler(settings, database, QuickLauncher(settings))
+
+    async def go_on() -> None: ...
+
     while True:
+        await reconciler.sweep(go_on)
         async with database.read() as session:
-            active = await repository.active_ids(session)
-        for run_id in active:
-            await reconciler.look(run_id)
-        if not active:
-            return "done"
+            if not await repository.in_line(session, ACTIVE):
+                return "done"
         await asyncio.sleep(0.05)  # the lease of a dead worker must run out
+
+
+async def place(settings: Settings) -> str:
+    await Reconciler(settings, Database(settings), QuickLauncher(settings)).place()
+    return "placed"
 
 
 def kill_submissions(settings: Settings) -> int:
@@ -139,6 +146,7 @@ def kill_launches(settings: Settings) -> int:
 
         if in_a_child(dying) is not None:
             return deaths
+        in_a_child(partial(place, settings))  # or the next look would begin this run too, and have ever more points
         deaths += 1
 
 
@@ -146,7 +154,7 @@ def main() -> None:
     settings = Settings()
     bring_up_to_date(settings, may_migrate=True)
     deaths = {"submission": kill_submissions, "launch": kill_launches}[sys.argv[1]](settings)
-    in_a_child(partial(look_at_all, settings))
+    in_a_child(partial(take_over, settings))
 
     async def runs() -> str:
         database = Database(settings)

@@ -1,4 +1,4 @@
-"""The tests of the service run twice: on SQLite, a folder as broker, folders of runs, and on Postgres, Valkey, S3. Only settings differ."""
+"""The tests of the service run twice: on SQLite with a folder as broker and for runs, and on Postgres, Valkey and S3."""
 
 import itertools
 from collections.abc import AsyncIterator, Iterator

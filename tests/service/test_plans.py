@@ -5,7 +5,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Service
+from dayrun.client import ServiceError
+from tests.conftest import Service, until
 from tests.tiny import tiny_recipe
 
 
@@ -50,6 +51,23 @@ def test_a_plan_that_still_holds_is_accepted_and_one_that_does_not_is_refused(ht
     http.post(f"/runs/{taken.json()['id']}:cancel")
 
 
+def test_a_plan_says_what_the_project_has_no_room_for_and_goes_stale_with_its_quota(http: httpx.Client, tiny_data: Path):
+    http.post("/projects", json={"id": "planners", "name": "planners"})
+    body = {"recipe": tiny_recipe(tiny_data), "project": "planners"}
+    roomy = http.post("/runs:plan", json=body)
+    assert roomy.json()["can_start"] is True
+    project = http.get("/projects/planners")
+    narrowed = http.patch("/projects/planners", json={"accelerators": 1}, headers={"If-Match": project.headers["ETag"]})
+    assert narrowed.status_code == 200, narrowed.text
+    tight = http.post("/runs:plan", json=body).json()
+    refusal = next(verdict for verdict in tight["verdicts"] if verdict["about"] == "quota")
+    assert tight["can_start"] is False
+    assert (refusal["at"], refusal["level"]) == ("/hardware/processes_per_node", "no")
+    assert refusal["nearest"] == [{"at": "/hardware/processes_per_node", "value": 1}]
+    assert http.post("/runs", json=body, headers={"If-Match": roomy.headers["ETag"]}).status_code == 412
+    assert http.post("/runs", json=body).status_code == 409
+
+
 def test_a_run_keeps_its_plan_and_compares_it_with_what_it_came_to(service: Service, http: httpx.Client, tiny_data: Path):
     run = service.end(service.client.create_run(tiny_recipe(tiny_data, steps=80)))
     assert run.state == "succeeded", (run.cause, run.evidence)
@@ -64,10 +82,22 @@ def test_a_run_keeps_its_plan_and_compares_it_with_what_it_came_to(service: Serv
     assert {side["name"] for side in recorded.data["comparison"]} == set(sides)
 
 
+def test_the_client_plans_and_holds_a_run_to_its_plan(service: Service, tiny_data: Path):
+    recipe = tiny_recipe(tiny_data, steps=50)
+    planned = service.client.plan(recipe, overrides={"seed": 3})
+    assert planned.recipe["seed"] == 3
+    assert planned.can_start
+    with pytest.raises(ServiceError) as refused:
+        service.client.create_run(recipe, plan=planned)  # without the override it is another run
+    assert refused.value.status == 412
+    run = service.client.create_run(recipe, overrides={"seed": 3}, plan=planned)
+    assert service.client.estimate(run.id).predicted == {**planned.estimate, "arithmetic": []}
+    service.client.cancel(run.id)
+
+
 def test_the_next_plan_has_learnt_from_the_last_run(service: Service, http: httpx.Client, tiny_data: Path):
     recipe = tiny_recipe(tiny_data, steps=80)
     service.end(service.client.create_run(recipe))
-    from tests.conftest import until
 
     def calibrated() -> dict | None:  # each process looks at the history anew every few seconds
         share = http.post("/runs:plan", json={"recipe": recipe}).json()["estimate"]["utilisation"]

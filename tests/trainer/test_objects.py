@@ -15,7 +15,7 @@ from dayrun.objects import Prefix, StoreError, read_url
 def prefix(request: pytest.FixtureRequest, tmp_path: Path) -> Prefix:
     if request.param == "folder":
         return Prefix(tmp_path / "store")
-    return Prefix(request.getfixturevalue("s3").url(tmp_path.name))
+    return Prefix(f"{request.getfixturevalue('bucket')}/{tmp_path.name}")
 
 
 def test_what_was_put_is_listed_and_read_in_pieces(prefix: Prefix):

@@ -10,8 +10,8 @@ import pytest
 
 from dayrun.objects import Prefix
 from dayrun.run_folder import RunFolder
+from service.stack import BUCKET, S3
 from tests.conftest import ROOT, until
-from tests.stack import S3Server
 from tests.tiny import tiny_recipe
 from tests.trainer.here import train_here
 
@@ -54,8 +54,8 @@ def straight(recipe: dict, tmp_path_factory: pytest.TempPathFactory) -> RunFolde
     return folder
 
 
-def test_a_run_on_s3_that_was_killed_equals_one_in_a_folder_bitwise(s3: S3Server, recipe: dict, straight: RunFolder):
-    folder = RunFolder(Prefix(s3.url("runs/killed")))
+def test_a_run_on_s3_that_was_killed_equals_one_in_a_folder_bitwise(bucket: str, recipe: dict, straight: RunFolder):
+    folder = RunFolder(Prefix(f"{bucket}/killed"))
     process = launch(recipe, folder, 2)
     until(folder.checkpoints, "the first checkpoint on S3")
     ranks = [p for p in psutil.Process(process.pid).children() if "trainer" in p.cmdline()]
@@ -74,8 +74,8 @@ def test_a_run_on_s3_that_was_killed_equals_one_in_a_folder_bitwise(s3: S3Server
     assert folder.read_log(2, 0).decode().splitlines()[-1].startswith(f"[rank 0] step {STEPS}: ended")
 
 
-def test_a_damaged_checkpoint_on_s3_is_passed_over(s3: S3Server, recipe: dict, straight: RunFolder):
-    folder = RunFolder(Prefix(s3.url("runs/damaged")))
+def test_a_damaged_checkpoint_on_s3_is_passed_over(bucket: str, recipe: dict, straight: RunFolder):
+    folder = RunFolder(Prefix(f"{bucket}/damaged"))
     for info in straight.prefix.objects():
         folder.prefix.put(info.key, straight.prefix.get(info.key))
     victim = next(info.key for info in folder.prefix.objects("checkpoints/00000060") if info.key.endswith(".distcp"))
@@ -90,11 +90,11 @@ def test_a_damaged_checkpoint_on_s3_is_passed_over(s3: S3Server, recipe: dict, s
 
 def test_a_store_that_is_away_costs_a_checkpoint_and_not_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict):
     """Away for longer than the trainer waits: a checkpoint fails, the run does not, and everything measured meanwhile is kept."""
-    server = S3Server(tmp_path)
+    server = S3(tmp_path)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     server.start()
-    folder = RunFolder(Prefix(server.url("runs/away")))
+    folder = RunFolder(Prefix(f"s3://{BUCKET}/away"))
     stage = recipe["stages"][0] | {"steps": 600}
     try:
         process = launch(recipe | {"stages": [stage], "checkpoints": {"every": 20, "keep_last": 2}}, folder, 1, "--patience", "2")

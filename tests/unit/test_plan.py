@@ -101,12 +101,12 @@ def test_what_was_guessed_is_told():
 
 
 def test_a_plan_of_any_length_comes_at_once():
-    stages = [{"name": "one", "pixels": 32 * 10**12, "steps": 2**62, "batch_size": 2**62}]
+    stages = [{"name": "one", "pixels": 32 * 10**12, "steps": 10**8, "batch_size": 2**62}]
     document = merge_patch(
         builtin.get("prx-24h"), {"stages": stages, "evaluation": {"every": 1}, "checkpoints": {"every": 1, "keep_every": 1}}
     )
     found = plan(load(document, for_training=False))
-    assert {o.name: o.times for o in found.estimate.overheads}["evaluation"] == 2**62
+    assert {o.name: o.times for o in found.estimate.overheads}["evaluation"] == 10**8
     assert [verdict.level for verdict in verdicts(found, "memory")] == ["no"]
 
 

@@ -1,8 +1,8 @@
 """The control of `control_plane.py`: the least that stores, shows and lists runs, as one would write it in an afternoon.
 
-`python bench/bare.py DATABASE_URL PORT`, the address as SQLAlchemy spells it. One uvicorn worker, the same driver and the same rows as the
-service: run, event, outbox and answer to the Idempotency-Key in one transaction; no validation of recipes, no sign-in, no roles, no quotas,
-no paging, no metrics.
+`python bench/harness/bare.py DATABASE_URL PORT`, the address as SQLAlchemy spells it. One uvicorn worker, the same driver and the same rows
+as the service: run, event, outbox and answer to the Idempotency-Key in one transaction; no validation of recipes, no sign-in, no roles, no
+quotas, no paging, no metrics.
 """
 
 import json
