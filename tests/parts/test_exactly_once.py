@@ -17,7 +17,7 @@ import redis
 
 from service.stack import Stack
 from tests.conftest import ROOT, cluster, until, without_settings
-from tests.parts.conftest import Plane, Process
+from tests.parts.conftest import HTTP, Plane, Process
 from tests.tiny import tiny_recipe
 
 BODY = {"recipe": tiny_recipe("/data", processes=1)}
@@ -27,7 +27,7 @@ def submit(apis: list[Process], key: str) -> str:
     """Post a run with `key` to all `apis` at once; returns its id."""
 
     def post(api: Process) -> httpx.Response:
-        while (answer := httpx.post(f"{api.url}/runs", json=BODY, headers={"Idempotency-Key": key}, timeout=60)).status_code == 409:
+        while (answer := HTTP.post(f"{api.url}/runs", json=BODY, headers={"Idempotency-Key": key})).status_code == 409:
             pass
         return answer
 
