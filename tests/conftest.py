@@ -32,13 +32,13 @@ PATIENCE_SECONDS = 120.0
 """A condition that is not met by then never will be: no test passes or fails by how fast the machine is."""
 
 
-def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE_SECONDS) -> Any:
-    """What `condition` returns once it is true."""
+def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE_SECONDS, pause: float = 0.02) -> Any:
+    """What `condition` returns once it is true; asked every `pause` seconds."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if found := condition():
             return found
-        time.sleep(0.02)
+        time.sleep(pause)
     raise AssertionError(f"waited {patience:.0f} s in vain for: {what}")
 
 

@@ -1,7 +1,7 @@
 // All runs, newest first.
 import { get } from './api.js'
 import { el, keyed, part, text } from './dom.js'
-import { count, dollars, duration, number, since } from './format.js'
+import { clock, count, dollars, duration, number, since } from './format.js'
 
 const ACTIVE = ['queued', 'launching', 'running', 'pausing', 'cancelling']
 const PAGE = 50
@@ -46,7 +46,7 @@ function make(run) {
       { href: `#/runs/${run.id}`, class: 'run' },
       el('span', { class: 'who' }, el('strong', { 'data-part': 'name' }), el('code', { class: 'quiet' }, run.id)),
       el('span', {}, el('span', { 'data-part': 'state', 'data-testid': 'state', class: 'state' })),
-      el('span', { class: 'how-far' }, el('progress', { max: 1, value: 0, 'data-part': 'bar', 'data-testid': 'progress', 'aria-label': 'progress' }), el('span', { 'data-part': 'steps', class: 'quiet' })),
+      el('span', { class: 'how-far' }, el('progress', { max: 1, value: 0, 'data-part': 'bar', 'data-testid': 'progress', 'aria-label': 'progress' }), el('span', { 'data-part': 'steps', class: 'quiet' }), el('span', { 'data-part': 'waits', 'data-testid': 'waiting', class: 'quiet' })),
       Object.entries(FACTS).map(([name, label]) => el('span', { class: 'fact', 'data-fact': name }, el('small', {}, label), ' ', el('span', { 'data-part': name, 'data-testid': name }))),
     ),
   )
@@ -56,8 +56,10 @@ function update(row, run) {
   const p = run.progress
   showState(part(row, 'state'), run)
   part(row, 'bar').value = p.fraction ?? 0
+  part(row, 'waits').hidden = !run.waiting
   const values = {
     name: run.name,
+    waits: run.waiting ? `Waiting: ${run.waiting.because}` : '',
     steps: `${count(p.step)} / ${count(p.total_steps)}`,
     loss: number(p.loss, 3, true),
     speed: number(p.images_per_second),
@@ -72,4 +74,10 @@ function update(row, run) {
 export function showState(element, run) {
   element.dataset.state = run.state
   text(element, run.cause && run.state !== 'running' ? `${run.state}: ${run.cause.replaceAll('_', ' ')}` : run.state)
+}
+
+// Why a queued run has not begun, with its place and the time when they are known.
+export function waitingFor({ because, place, expected_start }) {
+  const more = [place && `place ${count(place)} in the queue`, expected_start && `expected to begin ${clock(expected_start)}`].filter(Boolean)
+  return [`Waiting: ${because}`, ...more].join(' · ')
 }

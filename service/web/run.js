@@ -4,7 +4,7 @@ import { chart } from './chart.js'
 import { el, keyed, part, text } from './dom.js'
 import { showEvents } from './events.js'
 import { bytes, clock, count, dollars, duration, full, NOTHING, number, since } from './format.js'
-import { isActive, showState } from './list.js'
+import { isActive, showState, waitingFor } from './list.js'
 import { samplesView } from './samples.js'
 
 const POINTS = 600
@@ -21,6 +21,7 @@ export function runView(id, look) {
   const moves = el('div', { class: 'moves' })
   const refused = el('p', { class: 'refused', role: 'alert', 'data-testid': 'refused', hidden: true })
   const why = el('div', { class: 'why', 'data-testid': 'evidence', hidden: true }, el('p', { 'data-part': 'cause' }), el('code', { 'data-part': 'lines' }))
+  const waits = el('p', { class: 'waits', 'data-testid': 'waiting', hidden: true })
   const bar = el('progress', { max: 1, value: 0, 'data-testid': 'progress', 'aria-label': 'progress' })
   const done = el('span', { 'data-testid': 'steps' })
   const left = el('span', { class: 'quiet', 'data-testid': 'left' })
@@ -38,6 +39,7 @@ export function runView(id, look) {
     labels,
     refused,
     why,
+    waits,
     el('div', { class: 'how-far large' }, el('p', {}, done, left), bar),
     facts,
     el('div', { class: 'charts' }, loss.element, speed.element),
@@ -103,6 +105,8 @@ export function runView(id, look) {
     const heading = { failed: 'Failed', paused: 'Paused' }[run.state] ?? 'The last attempt ended'
     text(part(why, 'cause'), `${heading}: ${(run.cause ?? 'unknown').replaceAll('_', ' ')}.${wait === null ? '' : ` The next attempt begins in ${duration(wait)}.`}`)
     text(part(why, 'lines'), run.evidence.join('\n'))
+    waits.hidden = !run.waiting
+    text(waits, run.waiting ? waitingFor(run.waiting) : '')
     const attempts = Array.from({ length: run.attempt }, (_, i) => run.attempt - i)
     keyed(logs, attempts, (attempt) => attempt, (attempt) => el('li', {}, `attempt ${attempt}: `, logLink(attempt, '0', 'rank 0'), ' · ', logLink(attempt, 'launcher', 'launcher')))
     if (run.attempt === 0) keyed(logs, ['none'], (none) => none, () => el('li', { class: 'quiet' }, 'Nothing has been launched yet.'))

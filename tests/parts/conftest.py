@@ -16,6 +16,9 @@ from service.settings import Settings
 from service.stack import Stack, free_port
 from tests.conftest import PATIENCE_SECONDS, ROOT, cluster, until, without_settings
 
+HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+"""One for all, since each would read the machine's certificates anew; every request has a connection of its own."""
+
 
 class Process:
     """One API or worker process that trains in no time (`quick.py`)."""
@@ -46,7 +49,7 @@ class Process:
     def get(self, path: str) -> httpx.Response | None:
         """None while nobody listens."""
         try:
-            return httpx.get(self.url + path, timeout=60)
+            return HTTP.get(self.url + path)
         except httpx.TransportError:
             return None
 
@@ -82,10 +85,10 @@ class Plane:
 
     def until_all_succeeded(self, api: Process, runs: set[str]) -> None:
         def over() -> bool:
-            found = httpx.get(f"{api.url}/runs", params={"limit": 1000, "state": "succeeded"}, timeout=60).json()["items"]
+            found = HTTP.get(f"{api.url}/runs", params={"limit": 1000, "state": "succeeded"}).json()["items"]
             return runs <= {run["id"] for run in found}
 
-        until(over, f"{len(runs)} runs to succeed")
+        until(over, f"{len(runs)} runs to succeed", pause=0.2)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import redis
 
 from service.stack import Stack
 from tests.conftest import ROOT, cluster, until, without_settings
-from tests.parts.conftest import Plane, Process
+from tests.parts.conftest import HTTP, Plane, Process
 from tests.tiny import tiny_recipe
 
 BODY = {"recipe": tiny_recipe("/data", processes=1)}
@@ -27,7 +27,7 @@ def submit(apis: list[Process], key: str) -> str:
     """Post a run with `key` to all `apis` at once; returns its id."""
 
     def post(api: Process) -> httpx.Response:
-        while (answer := httpx.post(f"{api.url}/runs", json=BODY, headers={"Idempotency-Key": key}, timeout=60)).status_code == 409:
+        while (answer := HTTP.post(f"{api.url}/runs", json=BODY, headers={"Idempotency-Key": key})).status_code == 409:
             pass
         return answer
 
@@ -100,7 +100,7 @@ def test_a_worker_that_stalls_past_its_lease_starts_nothing_beside_its_successor
 def test_messages_that_are_lost_doubled_late_or_out_of_order_change_nothing(plane: Plane, stack: Stack):
     api = plane.api()
     queue = redis.Redis.from_url(plane.settings["DAYRUN_BROKER"])
-    chance, ended = random.Random(5), threading.Event()
+    chance, at_work, ended = random.Random(5), threading.Event(), threading.Event()
     kept: list[bytes] = []
     met = dict.fromkeys(("lost", "doubled", "late"), 0)
 
@@ -111,7 +111,7 @@ def test_messages_that_are_lost_doubled_late_or_out_of_order_change_nothing(plan
                 fate = chance.choice(list(met))
                 met[fate] += 1
                 kept.extend([taken[1]] * {"lost": 0, "doubled": 2, "late": 1}[fate])
-            elif kept:
+            elif kept and at_work.is_set():
                 chance.shuffle(kept)
                 queue.rpush("celery", *[kept.pop() for _ in range(chance.randint(1, len(kept)))])
                 until(lambda: queue.llen("celery") == 0 or ended.is_set(), "the workers to take them")
@@ -124,6 +124,7 @@ def test_messages_that_are_lost_doubled_late_or_out_of_order_change_nothing(plan
         until(lambda: sum(met.values()) >= 20, "every hint to meet its fate")  # no worker was there to take any
         plane.start("worker")
         plane.start("worker")
+        at_work.set()
         plane.until_all_succeeded(api, runs)
     finally:
         ended.set()

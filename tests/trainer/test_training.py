@@ -13,6 +13,7 @@ from dayrun.objects import Prefix
 from dayrun.run_folder import EXIT_FAILED, EXIT_STOPPED, RunFolder
 from tests.conftest import ROOT, until
 from tests.tiny import tiny_recipe, write_data
+from tests.trainer.here import train_here
 
 STEPS = 60
 
@@ -31,10 +32,8 @@ def start(recipe: dict, out: Path, shell_prefix: str = "exec") -> subprocess.Pop
     )
 
 
-def train(recipe: dict, out: Path, shell_prefix: str = "exec") -> int:
-    process = start(recipe, out, shell_prefix)
-    process.communicate(timeout=300)
-    return process.returncode
+def train(recipe: dict, out: Path) -> int:
+    return train_here(recipe, RunFolder(Prefix(out)))
 
 
 def losses(out: Path) -> dict[int, float]:
@@ -118,10 +117,13 @@ def test_storage_that_fails_stops_the_run_or_not_as_the_recipe_says(recipe: dict
         subprocess.run(["cp", "-r", str(straight), str(out)], check=True)
         for step in ("00000040", "00000060"):
             subprocess.run(["rm", "-r", str(out / "checkpoints" / step)], check=True)
-    assert train(recipe | {"checkpoints": {"every": 20, "keep_last": 3, "on_storage_error": "stop"}}, stopping, small) == EXIT_FAILED
+    strict = recipe | {"checkpoints": {"every": 20, "keep_last": 3, "on_storage_error": "stop"}}
+    processes = [start(strict, stopping, small), start(recipe, going_on, small)]
+    for process in processes:
+        process.communicate(timeout=300)
+    assert [process.returncode for process in processes] == [EXIT_FAILED, EXIT_FAILED]  # the second: at the end there must be a checkpoint
     ended = events(stopping, "ended")[-1]
     assert (ended["data"]["outcome"], ended["data"]["cause"], ended["step"]) == ("failed", "storage", 40)
-    assert train(recipe, going_on, small) == EXIT_FAILED  # it went on past 40; at the end there must be a checkpoint
     assert [e["step"] for e in events(going_on, "checkpoint_failed")] == [40, 60]
     for out in (going_on, stopping):
         assert RunFolder(Prefix(out)).checkpoints() == [20]  # the last complete one stays readable:
@@ -191,14 +193,15 @@ def test_pictures_appear_with_their_index_and_the_untrained_control(tiny_data: P
     recipe = tiny_recipe(write_data(tmp_path / "data", tokens=16, width=384), steps=10, **wide) | {
         "samples": {"sets": sets, "steps": 4, "guidance": 1.0}
     }
+    alone, pair = tmp_path / "alone", tmp_path / "pair"
+    assert train(recipe | {"hardware": recipe["hardware"] | {"processes_per_node": 1}}, alone) == 0
+    file = tmp_path / "recipe.json"
+    file.write_text(json.dumps(recipe))
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer"]
+    done = subprocess.run([*line, str(file), "--out", str(pair)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
     pictures = []
-    for processes in (1, 2):
-        out = tmp_path / f"run{processes}"
-        file = tmp_path / "recipe.json"
-        file.write_text(json.dumps(recipe | {"hardware": recipe["hardware"] | {"processes_per_node": processes}}))
-        line = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "trainer"]
-        done = subprocess.run([*line, str(file), "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+    for out in (alone, pair):
         folder = RunFolder(Prefix(out))
         assert folder.sample_steps() == [0, 10]
         index = folder.sample_index(10)
