@@ -27,6 +27,7 @@ class Code(StrEnum):
     DAY_BUDGET = "day_budget"
     MONTH_BUDGET = "month_budget"
     RETRY_DELAY = "retry_delay"
+    STORE_AWAY = "store_away"
 
 
 @dataclass(frozen=True)

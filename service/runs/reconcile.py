@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from dayrun.objects import Prefix
 from dayrun.recipe import Recipe
 from dayrun.run_folder import Cursor, Event, Fork, Metric, RunFolder
-from service import events
+from service import events, reachable
 from service.access import SERVICE
 from service.database import Database, new_id, now
 from service.launchers import Launched, Launcher, Observation, Order
@@ -76,6 +76,7 @@ def outcome_of(run: RunRow, stepped: Stepped | BaseException) -> Stepped:
 class Reconciler:
     def __init__(self, settings: Settings, database: Database, launcher: Launcher) -> None:
         self._settings, self._database, self._launcher = settings, database, launcher
+        self._store = reachable.objects(settings)
         self._pid = os.getpid()
 
     async def look(self, run_id: str) -> bool:
@@ -110,6 +111,8 @@ class Reconciler:
         """Launch what has room, in rows: the next step of each run does it. Tell the others what they wait for."""
         async with self._database.write() as session:
             picture = await room.decide(session, self._settings)
+            if picture.begins and (store := await self._store.says()) != "ok":
+                picture = room.held_back(picture, store)
             for run in await repository.lock_queued(session, picture.begins):
                 seen = Observation(Launched.ABSENT)  # a queued run has no attempt that could be seen
                 await self._write_down(session, run, next_step(self._standing(run, own_caps(run)), seen, now()), seen)

@@ -11,7 +11,7 @@ from service.database import now
 from service.projects import repository as projects
 from service.projects.budget import Cap, caps_of_project, first_reached
 from service.runs import repository
-from service.runs.placement import Capacity, Closed, Code, Held, Placement, Queued, place, worth_telling
+from service.runs.placement import Capacity, Closed, Code, Held, Placement, Queued, Waiting, place, worth_telling
 from service.runs.repository import InLine
 from service.runs.states import HOLDS_MACHINES, State
 from service.settings import Settings
@@ -32,6 +32,12 @@ class Picture:
     @property
     def begins(self) -> list[str]:
         return [one.run_id for one in self.placements if one.waiting is None]
+
+
+def held_back(picture: Picture, store: str) -> Picture:
+    """The same, but nothing begins: without the store of run folders a run would hold machines and not train. `store`: what is wrong."""
+    away = Waiting(Code.STORE_AWAY, f"it has room, but not the store of run folders ({store})")
+    return replace(picture, placements=[one if one.waiting else replace(one, waiting=away) for one in picture.placements])
 
 
 def capacity_of(settings: Settings) -> Capacity:
