@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dayrun.client import ServiceError
+from dayrun.client import Run, ServiceError
 from tests.conftest import Service, until
 from tests.tiny import tiny_recipe
 
