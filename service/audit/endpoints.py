@@ -3,13 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime
 
 from service.audit import repository
 from service.audit.repository import Filter, Place
 from service.audit.schemas import AuditPage, ChainHead, ProjectEvent, ProjectEventPage
 from service.context import Ctx
 from service.http.identity import ReadAudit
+from service.http.instants import Instant
 from service.http.paging import Cursor, Limit, link_next
 from service.http.problem import ErrorDetail, Problem, problems
 
@@ -25,8 +25,8 @@ async def list_audit(
     project: Annotated[str | None, Query(max_length=40, description="Only of this project.")] = None,
     actor: Annotated[str | None, Query(max_length=300, description="Only what this one did.")] = None,
     type: Annotated[str | None, Query(max_length=40, description="Only events of this type.")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="From this time on.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Before this time.")] = None,
+    since: Annotated[Instant | None, Query(description="From this time on.")] = None,
+    until: Annotated[Instant | None, Query(description="Before this time.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> AuditPage:

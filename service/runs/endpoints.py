@@ -4,7 +4,6 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import AwareDatetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun.recipe import Recipe
@@ -13,6 +12,7 @@ from service.context import Context, Ctx
 from service.http.etags import IfMatch, IfNoneMatch, check_match, content_tag, is_known, version_tag
 from service.http.idempotency import Answer, IdempotencyKey, once
 from service.http.identity import CreateRuns, MoveRuns, ReadRuns
+from service.http.instants import Instant
 from service.http.paging import Cursor, Limit, pages_of
 from service.http.prefer import PreferWait, applied, hold
 from service.http.problem import problems
@@ -77,8 +77,8 @@ async def list_runs(
     label: Annotated[list[str], Query(description="`KEY=VALUE`: only runs with this label. Repeatable: all of them.")] = [],  # noqa: B006
     recipe: Annotated[list[str], Query(description='`/POINTER=JSON`, e.g. `/optimizer/kind="muon"`. Repeatable.')] = [],  # noqa: B006
     parent: Annotated[str | None, Query(max_length=40, description="Only forks of this run.")] = None,
-    created_after: AwareDatetime | None = None,
-    created_before: AwareDatetime | None = None,
+    created_after: Instant | None = None,
+    created_before: Instant | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
     if_none_match: IfNoneMatch = None,

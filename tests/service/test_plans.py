@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dayrun.client import ServiceError
+from dayrun.client import Run, ServiceError
 from tests.conftest import Service, until
 from tests.tiny import tiny_recipe
 
@@ -14,6 +14,14 @@ from tests.tiny import tiny_recipe
 def http(service: Service):
     with httpx.Client(base_url=service.url, timeout=60) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def finished(service: Service, tiny_data: Path) -> Run:
+    """A run that has ended well."""
+    run = service.end(service.client.create_run(tiny_recipe(tiny_data, steps=80)))
+    assert run.state == "succeeded", (run.cause, run.evidence)
+    return run
 
 
 def test_a_plan_says_what_would_run_and_stores_nothing(http: httpx.Client, tiny_data: Path):
@@ -68,9 +76,8 @@ def test_a_plan_says_what_the_project_has_no_room_for_and_goes_stale_with_its_qu
     assert http.post("/runs", json=body).status_code == 409
 
 
-def test_a_run_keeps_its_plan_and_compares_it_with_what_it_came_to(service: Service, http: httpx.Client, tiny_data: Path):
-    run = service.end(service.client.create_run(tiny_recipe(tiny_data, steps=80)))
-    assert run.state == "succeeded", (run.cause, run.evidence)
+def test_a_run_keeps_its_plan_and_compares_it_with_what_it_came_to(service: Service, http: httpx.Client, finished: Run):
+    run = finished
     told = http.get(f"/runs/{run.id}/estimate").json()
     assert told["predicted"]["stages"][0]["steps"] == 80
     assert told["renewed"] is None
@@ -95,9 +102,8 @@ def test_the_client_plans_and_holds_a_run_to_its_plan(service: Service, tiny_dat
     service.client.cancel(run.id)
 
 
-def test_the_next_plan_has_learnt_from_the_last_run(service: Service, http: httpx.Client, tiny_data: Path):
-    recipe = tiny_recipe(tiny_data, steps=80)
-    service.end(service.client.create_run(recipe))
+def test_the_next_plan_has_learnt_from_the_last_run(http: httpx.Client, finished: Run):
+    recipe = finished.recipe
 
     def calibrated() -> dict | None:  # each process looks at the history anew every few seconds
         share = http.post("/runs:plan", json={"recipe": recipe}).json()["estimate"]["utilisation"]

@@ -137,6 +137,8 @@ def test_json_may_say_which_json_it_is(http: httpx.Client):
         "/runs/{run}/metrics?points=1e3",
         "/runs?limit=0",
         "/runs?limit=nan",
+        "/runs?created_before=0",
+        "/audit?until=0",
         "/runs?state=asleep",
         "/runs?cursor=%00",
         "/runs/{run}/metrics?names=a%00b",
