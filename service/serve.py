@@ -236,5 +236,6 @@ def serve(settings: Settings, may_migrate: bool = False, with_stack: bool = Fals
     if stack is not None:
         stack.stop()
     if left:
-        print(f"{left} run{'s' if left > 1 else ''} train on without the service; the next `dayrun serve` finds them again")
+        with suppress(BrokenPipeError):  # whoever started us may be gone
+            print(f"{left} run{'s' if left > 1 else ''} train on without the service; the next `dayrun serve` finds them again", flush=True)
     return 0
