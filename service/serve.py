@@ -23,9 +23,10 @@ from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.launchers.local import ROOT
+from service.parts import MissingProgram, PartFailed
 from service.revisions import WrongVersion, bring_up_to_date, sync_url
 from service.settings import Settings
-from service.stack import MissingProgram, PartFailed, Stack
+from service.stack import Stack
 
 PARTS = {"api": "service.api", "worker": "service.worker"}
 GOOD_LIFE_SECONDS = 10.0

@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.parts import free_port
 from service.revisions import bring_up_to_date
 from service.settings import Settings
-from service.stack import Stack, free_port
+from service.stack import Stack
 from tests.conftest import PATIENCE_SECONDS, ROOT, cluster, until, without_settings
 
 HTTP = httpx.Client(timeout=60, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))

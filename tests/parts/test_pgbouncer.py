@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from service.stack import PgBouncer, Stack
+from service.parts import PgBouncer
+from service.stack import Stack
 from tests.conftest import until
 from tests.parts.conftest import Plane
 from tests.parts.test_exactly_once import submit

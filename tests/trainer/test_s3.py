@@ -10,7 +10,8 @@ import pytest
 
 from dayrun.objects import Prefix
 from dayrun.run_folder import RunFolder
-from service.stack import BUCKET, S3
+from service.parts import S3
+from service.stack import BUCKET
 from tests.conftest import ROOT, until
 from tests.tiny import tiny_recipe
 from tests.trainer.here import train_here
