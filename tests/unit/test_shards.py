@@ -94,13 +94,14 @@ def test_a_bad_sample_in_a_good_shard_is_replaced_counted_and_told(tmp_path: Pat
     data = write_data(tmp_path)
     spoil(data, samples=1)
     told = []
-    reader = Loader(load(tiny_recipe(data)), 8, on_bad=lambda bad: told.append(bad.first))
+    reader = Loader(load(tiny_recipe(data)), 8, on_bad=lambda bad: told.append((bad.count, *bad.first)))
     batches = reader.batches(0, 64, 64, 0, 1)
     assert len(next(batches).images) == 64
-    assert reader.bad.count == 1
-    assert told[0][0]["file"].endswith(shard_files(data)[0].name)
-    assert told[0][0]["offset"] > 0
-    assert "is no picture" in told[0][0]["because"]
+    count, first = told[0]  # by now the loader may be at the next batch, where it meets the same sample again
+    assert count == 1
+    assert first["file"].endswith(shard_files(data)[0].name)
+    assert first["offset"] > 0
+    assert "is no picture" in first["because"]
 
 
 def test_too_many_bad_samples_end_the_run(tmp_path: Path):
