@@ -16,16 +16,8 @@ ALSO_ON_CLUSTER_PARTS = (
     "test_kill_9_of_the_celery_worker_costs_nothing",
     "test_a_cancelled_run_stops_and_keeps_what_it_made",
     "test_a_run_waits_while_another_holds_the_machine",
-    "test_a_limit_pauses_the_run_with_its_cause",
-    "test_prometheus_sees_runs_and_requests",
-    "test_given_prompts_are_drawn_from_the_checkpoint_that_was_named",
-    "test_an_export_is_downloaded_as_its_manifest_says",
     "test_a_fork_goes_on_from_the_checkpoint_with_the_parents_state",
-    "test_a_fork_with_one_key_is_made_once",
-    "test_a_thumbnail_is_small_and_fetched_once",
-    "test_a_sheet_has_prompts_from_top_to_bottom_and_steps_from_left_to_right",
     "test_many_runs_are_cancelled_by_one_request",
-    "test_the_next_plan_has_learnt_from_the_last_run",
 )
 
 

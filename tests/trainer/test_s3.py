@@ -89,6 +89,7 @@ def test_a_damaged_checkpoint_on_s3_is_passed_over(bucket: str, recipe: dict, st
     assert folder.checkpoint_manifest(60)["attempt"] == 2
 
 
+@pytest.mark.long
 def test_a_store_that_is_away_costs_a_checkpoint_and_not_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict):
     """Away for longer than the trainer waits: a checkpoint fails, the run does not, and everything measured meanwhile is kept."""
     server = S3(tmp_path)

@@ -31,4 +31,4 @@ def test_some_hundred_requests_get_what_the_document_says(url: str):
 @pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_thousands_of_requests_get_what_the_document_says(url: str):
-    assert judged(url, examples=250) >= 5000
+    assert judged(url, examples=70) >= 5000

@@ -46,6 +46,7 @@ def test_prompts_are_drawn_into_a_file(dayrun, trained: Run, tmp_path: Path):
         assert page.width > 2 * 128
 
 
+@pytest.mark.long
 def test_an_export_is_downloaded_into_a_folder(dayrun, trained: Run, tmp_path: Path):
     code, out, err = dayrun("export", trained.id, "--out", "model")
     assert code == 0, err

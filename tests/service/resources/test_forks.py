@@ -1,6 +1,7 @@
 """Forks: where they begin, what they may change, and that they train on from there."""
 
 import httpx
+import pytest
 
 from dayrun.client import Run
 from tests.conftest import Service
@@ -22,6 +23,7 @@ def test_a_fork_goes_on_from_the_checkpoint_with_the_parents_state(service: Serv
     assert [one.pointer for one in service.client.recipe_diff(run.id)] == ["/name", "/stages/0/steps"]
 
 
+@pytest.mark.long
 def test_a_fork_of_the_averages_begins_at_step_0(service: Service, trained: Run):
     overrides = {"optimizer": {"learning_rate": 0.001}, "samples": {"sets": []}}
     run = service.end(service.client.fork(trained.id, overrides=overrides, weights="ema"))
