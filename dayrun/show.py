@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -96,8 +97,16 @@ def run_in_full(run: Run, events: list[Event]) -> Table:
     return table
 
 
+def side_by_side(side: dict[str, Any]) -> str:
+    """One figure of a run that is over, and whether its plan had it."""
+    return f"{side['name']} {side['actual']:.3g} {side['unit']}" + ("" if side["inside"] else " (not as predicted)")
+
+
 def event_line(event: Event) -> Text:
-    said = "  ".join(f"{k}={v}" for k, v in event.data.items() if v not in (None, [], ""))
+    if event.type == "estimate_compared":
+        said = "  ".join(side_by_side(side) for side in event.data["comparison"])
+    else:
+        said = "  ".join(f"{k}={v}" for k, v in event.data.items() if v not in (None, [], ""))
     at = event.time.astimezone().strftime("%H:%M:%S")
     return Text.assemble(
         (at, "dim"), f"  {event.type}", (f"  step {event.step}" if event.step is not None else "", "dim"), (f"  {said}", "dim")
