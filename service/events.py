@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, func, insert, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from dayrun import run_folder
-from dayrun.event_chain import Head, Link, digest_of, plain
+from dayrun.event_chain import Link, digest_of, plain
 from dayrun.event_types import EVENT_TYPES
 from service.access import SERVICE
 from service.audit.tables import AuditChainRow, AuditRow
@@ -119,15 +119,6 @@ async def after(session: AsyncSession, run_id: str, last: int, limit: int) -> li
     """Events of a run with a sequence above `last`, oldest first."""
     query = select(EventRow).where(EventRow.run_id == run_id, EventRow.sequence > last).order_by(EventRow.sequence).limit(limit)
     return list((await session.scalars(query)).all())
-
-
-def head_of(run: RunRow) -> Head:
-    return Head(run.chain_length, run.chain_digest)
-
-
-def cut_of(run: RunRow) -> Head:
-    """The end of what was forgotten of a run's log."""
-    return Head(run.pruned_length, run.pruned_digest)
 
 
 @dataclass(frozen=True, order=True)
