@@ -2,12 +2,10 @@
 
 import math
 import re
-from typing import Any
 
+from k8s.api import Object
 from k8s.attempt import RECIPE_FILE, RUN, Attempt
 from k8s.profile import ClusterProfile, Hardware
-
-Object = dict[str, Any]
 
 CONTAINER = "pytorch"
 """The name that the training operator looks for; any other and it injects nothing."""
@@ -18,7 +16,20 @@ GONE_SECONDS = 30
 """How long a pod may stay bound to a node that does not answer, instead of five minutes: 31 other GPUs wait for it, and cost."""
 AFTER_STOP_SECONDS = 15
 """For torchrun to end after the trainer has, before the kubelet kills both."""
-UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+UNITS = {
+    "": 1.0,
+    "m": 1e-3,
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "Ki": 2.0**10,
+    "Mi": 2.0**20,
+    "Gi": 2.0**30,
+    "Ti": 2.0**40,
+    "P": 1e15,
+    "Pi": 2.0**50,
+}
 
 
 class NoSuchHardware(Exception):

@@ -4,8 +4,9 @@ Without `min_nodes` the group is a Master and Workers, and is as large as it is;
 other by torchrun's c10d rendezvous, and any number of them from `min_nodes` on begin.
 """
 
+from k8s.api import Object
 from k8s.attempt import RECIPE, Attempt
-from k8s.pods import PORT, Object, pod_template
+from k8s.pods import PORT, pod_template
 from k8s.profile import ClusterProfile
 
 API_VERSION, KIND = "kubeflow.org/v1", "PyTorchJob"

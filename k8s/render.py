@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable
 
 from k8s import pytorchjob, trainjob
+from k8s.api import Kind, Object
 from k8s.attempt import RECIPE, RECIPE_FILE, Attempt
-from k8s.pods import Object
 from k8s.profile import ClusterProfile
 
+API_OF = {name: Kind(module.API_VERSION, module.KIND) for name, module in (("pytorchjob", pytorchjob), ("trainjob", trainjob))}
 BackEnd = Callable[[Attempt, ClusterProfile, Object | None], Object]
 BACK_ENDS: dict[str, BackEnd] = {"pytorchjob": pytorchjob.render, "trainjob": trainjob.render}
 

@@ -4,8 +4,9 @@ Trainer v2 takes the pod from a ClusterTrainingRuntime that the platform owns: t
 may override is in the job, and the rest (security context, grace period) must stand in the runtime: docs/operations.md has one.
 """
 
+from k8s.api import Object
 from k8s.attempt import Attempt
-from k8s.pods import CONTAINER, Object, pod_spec
+from k8s.pods import CONTAINER, pod_spec
 from k8s.profile import ClusterProfile
 from k8s.pytorchjob import metadata
 
