@@ -149,7 +149,7 @@ def waits_for(job: Object, conditions: dict[str, Object], pods: list[Object], wa
         )
     if not pods:
         said = next((w["message"] for w in reversed(warnings) if is_about(w, job)), None)
-        return ("quota" if said and "quota" in said else "pods", said or "the training operator has not made its pods yet")
+        return ("cluster_quota" if said and "quota" in said else "pods", said or "the training operator has not made its pods yet")
     for pod in pods:
         if (condition := is_unscheduled(pod)) is not None:
             return "unschedulable", f"{pod['metadata']['name']}: {condition.get('message', 'no node has room for it')}"
