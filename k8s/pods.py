@@ -98,7 +98,7 @@ def container(attempt: Attempt, profile: ClusterProfile, hardware: Hardware) -> 
         "name": CONTAINER,
         "image": profile.image,
         "imagePullPolicy": profile.pull_policy,
-        "command": command(attempt),
+        "args": command(attempt),  # and no command: the image's own entrypoint passes signals on
         "env": [
             *variables({**own_environment(attempt, profile, hardware), **between_nodes, **profile.environment}),
             {"name": "DAYRUN_NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},

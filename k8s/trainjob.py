@@ -26,7 +26,7 @@ def render(attempt: Attempt, profile: ClusterProfile, owner: Object | None = Non
     overrides["containers"] = [{"name": TRAINER_CONTAINER, "volumeMounts": container["volumeMounts"]}]
     trainer: Object = {
         "image": container["image"],
-        "command": container["command"],
+        "args": container["args"],
         "env": container["env"],
         "numNodes": attempt.recipe.hardware.nodes,
         "numProcPerNode": attempt.recipe.hardware.processes_per_node,
