@@ -63,6 +63,7 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint dockerfiles/*.Dockerfile tests/cluster/parts.Dockerfile
 	@$(BIN)/python -m service.check_migrations
 	@$(BIN)/python -m dayrun.schema --check
 	@$(BIN)/python -m service.settings_page

@@ -4,13 +4,6 @@
 # certificates that it can name as /run/secrets/ca. Neither they nor what they say stay in a layer.
 ARG BASE=python:3.11-slim-bookworm
 
-FROM ${BASE} AS uv
-COPY requirements/uv.txt /requirements/
-RUN --mount=type=secret,id=index --mount=type=secret,id=ca \
-    if [ -f /run/secrets/index ]; then . /run/secrets/index; fi \
- && python3 -m venv /opt/uv \
- && /opt/uv/bin/pip install --no-cache-dir --require-hashes -r /requirements/uv.txt
-
 FROM ${BASE}
 # Debian keeps one version of a package in a release: a pin would break the build on the day of a security fix
 # hadolint ignore=DL3008
@@ -19,13 +12,15 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf \
  && groupadd --gid 10001 dayrun \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dayrun
-COPY requirements/service.txt /requirements/
+COPY requirements/uv.txt requirements/service.txt /requirements/
 ARG UV_CACHE_DIR=/var/cache/uv
-RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt/uv \
-    --mount=type=cache,target=/var/cache/uv --mount=type=secret,id=index --mount=type=secret,id=ca \
+RUN --mount=type=cache,target=/var/cache/uv --mount=type=secret,id=index --mount=type=secret,id=ca \
     if [ -f /run/secrets/index ]; then . /run/secrets/index; fi \
+ && python3 -m venv /opt/uv \
+ && /opt/uv/bin/pip install --quiet --no-cache-dir --require-hashes -r /requirements/uv.txt \
  && python3 -m venv --without-pip /opt/venv \
- && /mnt/uv/bin/uv pip install --python /opt/venv/bin/python --require-hashes --link-mode=copy --compile-bytecode -r /requirements/service.txt
+ && /opt/uv/bin/uv pip install --python /opt/venv/bin/python --require-hashes --link-mode=copy --compile-bytecode -r /requirements/service.txt \
+ && rm -rf /opt/uv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -3,17 +3,10 @@
 # Build secrets `index` and `ca`: as in service.Dockerfile.
 ARG BASE=python:3.11-slim-bookworm
 
-FROM ${BASE} AS uv
-COPY requirements/uv.txt /requirements/
-RUN --mount=type=secret,id=index --mount=type=secret,id=ca \
-    if [ -f /run/secrets/index ]; then . /run/secrets/index; fi \
- && python3 -m venv /opt/uv \
- && /opt/uv/bin/pip install --no-cache-dir --require-hashes -r /requirements/uv.txt
-
 FROM ${BASE}
 # gcc and Python's headers: what torch.compile generates for a GPU is started from a C file that is compiled on the node.
-# Debian keeps one version of a package in a release: a pin would break the build on the day of a security fix
-# hadolint ignore=DL3008
+# Debian keeps one version of a package in a release: a pin would break the build on the day of a security fix. $headers may be no word at all.
+# hadolint ignore=DL3008,SC2086
 RUN apt-get update \
  && headers=$(python3 -c 'import os, sysconfig; print("" if os.path.exists(sysconfig.get_path("include") + "/Python.h") else "libpython3-dev")') \
  && apt-get install -y --no-install-recommends tini gcc libc6-dev $headers \
@@ -22,17 +15,21 @@ RUN apt-get update \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dayrun
 ARG UV_CACHE_DIR=/var/cache/uv
 # torch alone first: 5.5 GB that change once a quarter stand under everything that changes more often
-COPY requirements/torch.txt /requirements/
-RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt/uv \
-    --mount=type=cache,target=/var/cache/uv --mount=type=secret,id=index --mount=type=secret,id=ca \
+COPY requirements/uv.txt requirements/torch.txt /requirements/
+RUN --mount=type=cache,target=/var/cache/uv --mount=type=secret,id=index --mount=type=secret,id=ca \
     if [ -f /run/secrets/index ]; then . /run/secrets/index; fi \
+ && python3 -m venv /opt/uv \
+ && /opt/uv/bin/pip install --quiet --no-cache-dir --require-hashes -r /requirements/uv.txt \
  && python3 -m venv --without-pip /opt/venv \
- && /mnt/uv/bin/uv pip install --python /opt/venv/bin/python --require-hashes --link-mode=copy --compile-bytecode -r /requirements/torch.txt
-COPY requirements/trainer.txt /requirements/
-RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt/uv \
-    --mount=type=cache,target=/var/cache/uv --mount=type=secret,id=index --mount=type=secret,id=ca \
+ && /opt/uv/bin/uv pip install --python /opt/venv/bin/python --require-hashes --link-mode=copy --compile-bytecode -r /requirements/torch.txt \
+ && rm -rf /opt/uv
+COPY requirements/uv.txt requirements/trainer.txt /requirements/
+RUN --mount=type=cache,target=/var/cache/uv --mount=type=secret,id=index --mount=type=secret,id=ca \
     if [ -f /run/secrets/index ]; then . /run/secrets/index; fi \
- && /mnt/uv/bin/uv pip install --python /opt/venv/bin/python --require-hashes --link-mode=copy --compile-bytecode -r /requirements/trainer.txt
+ && python3 -m venv /opt/uv \
+ && /opt/uv/bin/pip install --quiet --no-cache-dir --require-hashes -r /requirements/uv.txt \
+ && /opt/uv/bin/uv pip install --python /opt/venv/bin/python --require-hashes --link-mode=copy --compile-bytecode -r /requirements/trainer.txt \
+ && rm -rf /opt/uv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -21,13 +21,9 @@ kubernetes() {
   local at=k8s.io/component-base/version
   # without a version, the API server calls itself v0.0.0 and clients refuse it
   (cd "$SCRIPTS/tools" && go build -o "$out/" -ldflags "-s -w -X $at.gitVersion=$version -X $at.gitMajor=1 -X $at.gitMinor=$(echo "$version" | cut -d. -f2)" \
-    k8s.io/kubernetes/cmd/kube{-apiserver,-controller-manager,-scheduler,-proxy,let,ctl} sigs.k8s.io/kwok/cmd/kwok go.etcd.io/etcd/server/v3 ./dns)
+    k8s.io/kubernetes/cmd/kube{-apiserver,-controller-manager,-scheduler,-proxy,let,ctl} go.etcd.io/etcd/server/v3 ./dns)
   mv "$out/server" "$out/etcd"
   mv "$out/dns" "$out/coredns"
-  local kwok
-  kwok=$(cd "$SCRIPTS/tools" && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)
-  "$out/kubectl" kustomize "$kwok/kustomize/crd" >"$out/kwok-crd.yaml"
-  "$out/kubectl" kustomize "$kwok/kustomize/stage/fast" >"$out/kwok-stages.yaml"
 }
 
 # PACKAGE VERSION PROGRAM: build it as a dependency of an empty module: `go install` refuses modules that replace others
@@ -45,6 +41,13 @@ operator() {
   kubectl kustomize "$module/manifests/overlays/standalone" >"$out/manifests.yaml"
 }
 
+kwok() {
+  alone sigs.k8s.io/kwok/cmd/kwok "$KWOK" kwok sigs.k8s.io/kwok
+  kubectl kustomize "$module/kustomize/crd" >"$out/crd.yaml"
+  kubectl kustomize "$module/kustomize/stage/fast" >"$out/stages.yaml"
+}
+
 make_once "$KUBERNETES_BIN" kubernetes
+make_once "$KWOK_BIN" kwok
 make_once "$OPERATOR_BIN" operator
 make_once "$HELM_BIN" alone helm.sh/helm/v3/cmd/helm "$HELM" helm helm.sh/helm/v3

@@ -111,7 +111,7 @@ start kube-apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --bind-
   --authorization-mode=RBAC --service-cluster-ip-range=10.0.0.0/24 --allow-privileged=true --kubelet-preferred-address-types=InternalIP
 start containerd containerd -c containerd.toml
 await containerd client version
-"$SCRIPTS/base.sh" # the images that the cluster itself needs; the control plane comes up meanwhile
+"$SCRIPTS/system.sh" # the control plane comes up meanwhile
 await "the API server" runs
 start kube-controller-manager kube-controller-manager --kubeconfig=kubeconfig --leader-elect=false --cert-dir=pki/kcm \
   --service-account-private-key-file=pki/sa.key --root-ca-file=pki/api.crt --use-service-account-credentials=true
@@ -125,9 +125,9 @@ start kwok kwok --kubeconfig="$KUBECONFIG" --manage-all-nodes=false --manage-nod
 # the operator's deployment pulls from a registry; here its image is handed over, and it serves the one kind that we use
 sed -E "s#image: ghcr.io/kubeflow/training-v1/training-operator.*#image: $OPERATOR_IMAGE\n        imagePullPolicy: Never\n        args: [--enable-scheme=pytorchjob, --pytorch-init-container-image=$OPERATOR_IMAGE]#" \
   "$OPERATOR_BIN/manifests.yaml" >operator.yaml
-kubectl apply --server-side -f operator.yaml -f "$KUBERNETES_BIN/kwok-crd.yaml" >/dev/null
+kubectl apply --server-side -f operator.yaml -f "$KWOK_BIN/crd.yaml" >/dev/null
 kubectl wait --for=condition=Established crd/stages.kwok.x-k8s.io --timeout=60s >/dev/null
-kubectl apply --server-side -f "$KUBERNETES_BIN/kwok-stages.yaml" >/dev/null
+kubectl apply --server-side -f "$KWOK_BIN/stages.yaml" >/dev/null
 kubectl wait --for=create node/node1 --timeout=60s >/dev/null
 kubectl wait --for=condition=Ready node/node1 --timeout=60s >/dev/null
 # the real node says it has GPUs too: a real worker pod that asks for one is scheduled
