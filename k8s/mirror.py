@@ -50,6 +50,7 @@ class Mirror:
         self._filled = threading.Event()
         self._heard = 0.0  # monotonic time of the last sign of life
         self._following = False
+        self._relist_at = 0.0
         self.lists = 0
         self._thread = threading.Thread(target=self._keep, name=f"mirror {wanted.kind.kind}", daemon=True)
 
@@ -77,12 +78,12 @@ class Mirror:
             return self._objects.get((namespace, name))
 
     def _keep(self) -> None:
-        wait, relist_at = FIRST_WAIT_SECONDS, 0.0
+        wait = FIRST_WAIT_SECONDS
         while not self._stopped.is_set():
             try:
-                if not self._version or time.monotonic() > relist_at:
+                if not self._version or time.monotonic() > self._relist_at:
                     self._list()
-                    relist_at = time.monotonic() + RELIST_SECONDS * random.uniform(0.8, 1.2)  # not all mirrors of all workers at once
+                    self._relist_at = time.monotonic() + RELIST_SECONDS * random.uniform(0.8, 1.2)  # not all mirrors of all workers at once
                 begun = time.monotonic()
                 self._watch()
                 wait = FIRST_WAIT_SECONDS

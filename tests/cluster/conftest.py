@@ -13,7 +13,9 @@ HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--keep-cluster", action="store_true", help="leave the cluster that the tests booted, for the next time or to look into")
+    parser.addoption(
+        "--keep-cluster", action="store_true", help="leave the cluster that the tests booted, for the next time or to look into"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

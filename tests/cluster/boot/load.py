@@ -54,7 +54,9 @@ def load(image: str) -> None:
     said(*BUILDAH, "push", "--quiet", "--disable-compression", image, f"oci:{LAYOUT}:{image}")
     manifest = next(one for one in manifests() if name_of(one) == image)
     has = set(said(*CTR, "content", "ls", "--quiet").split())
-    if f"{image} {manifest['digest']}" in said(*CTR, "images", "ls", f"name=={image}").replace("application/vnd.oci.image.manifest.v1+json ", ""):
+    if f"{image} {manifest['digest']}" in said(*CTR, "images", "ls", f"name=={image}").replace(
+        "application/vnd.oci.image.manifest.v1+json ", ""
+    ):
         return
     importing = subprocess.Popen([*CTR, "images", "import", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert importing.stdin is not None
