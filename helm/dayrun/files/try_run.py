@@ -23,10 +23,11 @@ def own_key() -> str:
 
 def trained(client: Client, test: dict[str, Any]) -> bool:
     """Whether the run succeeded in time; tells how it goes."""
-    run = client.create_run(test["recipe"], overrides=test["overrides"] or None, labels={"purpose": "helm-test"})
+    posted = client.create_run(test["recipe"], overrides=test["overrides"] or None, labels={"purpose": "helm-test"})
     until, told = time.monotonic() + test["seconds"], ""
-    print(f"posted {run.id}", flush=True)
-    for run in client.follow(run.id, every_seconds=1.0):
+    print(f"posted {posted.id}", flush=True)
+    run = posted
+    for run in client.follow(posted.id, every_seconds=1.0):
         waits = f": {run.waiting.because}" if run.waiting else ""
         if (now := f"{run.state}{waits}, attempt {run.attempt}, step {run.progress.step}") != told:
             told = now
