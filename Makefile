@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack test test-long lint format bench requirements schema chromium parts clean
+.PHONY: help demo serve stack test test-long lint lint-chart chart format bench requirements schema chromium parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs
 	@$(BIN)/python -m service.access_page --check
 	@$(BIN)/python -m service.check_api --check
 
+lint-chart: $(VENV)/dev.stamp ## The chart: every values file through helm, kubeconform and kube-score; unit tests, rules, page and schema (needs Go)
+	@tests/chart/lint
+
 format: $(VENV)/dev.stamp ## Put the code into its form
 	@$(BIN)/ruff check --no-cache --fix --quiet .
 	@$(BIN)/ruff format --quiet .
@@ -67,6 +70,10 @@ schema: $(VENV)/dev.stamp ## Write what docs/ has from the code anew: schema, fi
 	@$(BIN)/python -m service.settings_page --write
 	@$(BIN)/python -m service.access_page --write
 	@$(BIN)/python -m service.check_api --write
+
+chart: $(VENV)/dev.stamp ## Write what helm/dayrun has from the code anew: values.schema.json, README.md (needs Go)
+	@PYTHONPATH=. $(BIN)/python helm/values_schema.py --write
+	@"$$(tools/go/install helm-docs)/helm-docs" --chart-search-root helm --log-level warning
 
 chromium: # the browser tests drive Debian's Chromium; elsewhere install one and set CHROMIUM
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
