@@ -44,7 +44,7 @@ test: $(VENV)/dev.stamp chromium parts ## Every test but the long ones, about a 
 test-long: $(VENV)/dev.stamp parts ## The long tests: every kill on Postgres too, a rolling restart under load, thousands of odd requests
 	@$(BIN)/python -m pytest -m long $(PYTEST_FLAGS)
 
-lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release
+lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release; the chart
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
@@ -54,8 +54,9 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs
 	@$(BIN)/python -m service.settings_page
 	@$(BIN)/python -m service.access_page --check
 	@$(BIN)/python -m service.check_api --check
+	@tests/chart/lint
 
-lint-chart: $(VENV)/dev.stamp ## The chart: every values file through helm, kubeconform and kube-score; unit tests, rules, page and schema (needs Go)
+lint-chart: $(VENV)/dev.stamp ## The chart alone: every values file through helm, kubeconform and kube-score; units, rules, page, schema (needs Go)
 	@tests/chart/lint
 
 format: $(VENV)/dev.stamp ## Put the code into its form
