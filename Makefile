@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack test test-long lint lint-chart chart format bench requirements schema chromium parts clean
+.PHONY: help demo serve stack test test-long test-cluster cluster-up cluster-down images lint lint-chart chart format bench requirements schema chromium parts cluster-parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,11 +44,26 @@ test: $(VENV)/dev.stamp chromium parts ## Every test but the long ones, about a 
 test-long: $(VENV)/dev.stamp parts ## The long tests: every kill on Postgres too, a rolling restart under load, thousands of odd requests
 	@$(BIN)/python -m pytest -m long $(PYTEST_FLAGS)
 
+test-cluster: $(VENV)/dev.stamp parts ## The tests on a real Kubernetes: the one that KUBECONFIG names, or one booted here (as root, on Debian)
+	@[ -n "$$KUBECONFIG" ] || $(MAKE) --no-print-directory cluster-parts
+	@$(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST_FLAGS)
+
+cluster-up: cluster-parts ## A whole Kubernetes of one node on this machine: NODES=4 simulated ones of eight H200 beside it
+	@tests/cluster/boot/up.sh $(NODES)
+
+cluster-down: ## End that Kubernetes; its programs and its images stay for the next one
+	@tests/cluster/boot/down.sh
+
+images: cluster-parts ## Build the images of service, trainer and the tests' parts; a running cluster gets them
+	@tests/cluster/boot/build.sh
+	@tests/cluster/boot/images.sh
+
 lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release; the chart
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint dockerfiles/*.Dockerfile tests/cluster/parts.Dockerfile
 	@$(BIN)/python -m service.check_migrations
 	@$(BIN)/python -m dayrun.schema --check
 	@$(BIN)/python -m service.settings_page
@@ -90,11 +105,20 @@ parts: # the tests start a Postgres, a Redis or Valkey, and a PgBouncer of their
 	  { echo "tests on Postgres need its server, Redis or Valkey, and PgBouncer (Debian: apt-get install postgresql redis-server pgbouncer)" >&2; \
 	    exit 1; }
 
+CLUSTER_PACKAGES := containerd runc containernetworking-plugins conntrack iptables iproute2 buildah debootstrap openssl gcc libc6-dev
+cluster-parts: # what the test cluster takes from Debian; the rest is built from Go modules. Not crun: buildah would prefer it, and it refuses cgroups v1
+	@PATH="$$PATH:/usr/sbin"; missing() { for each in containerd runc conntrack iptables ip buildah debootstrap openssl gcc; do \
+	    command -v $$each >/dev/null || return 0; done; [ ! -e /usr/lib/cni/bridge ]; }; \
+	  ! missing || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends $(CLUSTER_PACKAGES) >/dev/null; } || \
+	  { echo "the test cluster needs Debian's $(CLUSTER_PACKAGES), and root: install them, or set KUBECONFIG to another cluster" >&2; exit 1; }
+	@command -v go >/dev/null || { echo "the test cluster is built from Go modules: install Go 1.26 or later (https://go.dev/dl)" >&2; exit 1; }
+
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
   --custom-compile-command 'make requirements'
 requirements: $(BIN)/uv ## Pin the newest versions anew, with hashes and without index addresses
 	@$(BIN)/$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
-	@for f in service trainer demo; do $(BIN)/$(COMPILE) requirements/$$f.in -c requirements/dev.txt -o requirements/$$f.txt || exit 1; done
+	@for f in service trainer torch demo; do $(BIN)/$(COMPILE) requirements/$$f.in -c requirements/dev.txt -o requirements/$$f.txt || exit 1; done
 	@$(BIN)/$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
 
 clean: ## Remove the environment and what was built; runs and data stay

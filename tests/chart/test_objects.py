@@ -30,7 +30,6 @@ IN_NAMESPACE = {
     "kueue.x-k8s.io/workloads": ["get", "list"],
 }
 IN_CLUSTER = {"/nodes": LOOK, "kueue.x-k8s.io/clusterqueues": ["get", "list"]}
-SET_LATER = {"DAYRUN_CLUSTER"}
 
 
 def rights(role: Object) -> dict[str, list[str]]:
@@ -92,7 +91,7 @@ def test_the_service_loads_the_profile(values: str):
 def test_the_service_takes_the_settings(values: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     (settings,) = (one["data"] for one in of_kind(render(values), "ConfigMap") if "DAYRUN_HOST" in one["data"])
     known = {f"DAYRUN_{name.upper()}" for name in Settings.model_fields}
-    assert {name for name in settings if name.startswith("DAYRUN_")} <= known | SET_LATER
+    assert {name for name in settings if name.startswith("DAYRUN_")} <= known
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     assert Settings().runs_at_once == int(settings["DAYRUN_RUNS_AT_ONCE"])

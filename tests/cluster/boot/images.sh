@@ -1,0 +1,42 @@
+#!/bin/bash
+# Builds our images with buildah, and hands them to the cluster if it runs: images.sh [service] [trainer] [parts]; all by default.
+# Cold, the trainer takes 3 minutes (torch); layers are kept, and changed code costs seconds.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+"$SCRIPTS/base.sh"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Where this machine's packages come from is the build's secret: no address and no certificate of it gets into an image.
+{
+  for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL UV_DEFAULT_INDEX UV_INDEX; do
+    [ -z "${!name-}" ] || printf 'export %s=%q\n' "$name" "${!name}"
+  done
+  if index=$(python3 -m pip config get global.index-url 2>/dev/null); then printf 'export PIP_INDEX_URL=%q UV_DEFAULT_INDEX=%q\n' "$index" "$index"; fi
+  echo 'export PIP_CERT=/run/secrets/ca SSL_CERT_FILE=/run/secrets/ca'
+} >"$work/index"
+cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$work/ca"
+
+# the packages that made this machine's environment are made use of again
+uv_cache="${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/uv}"
+mkdir -p "$uv_cache"
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$ROOT/dayrun/__init__.py")
+revision=$(git -C "$ROOT" rev-parse HEAD 2>/dev/null || echo unknown)
+build() { # NAME FILE
+  # docker's format, since the other knows no health check
+  store bud --quiet --layers --format docker --network host --build-arg BASE=$BASE_IMAGE --build-arg UV_CACHE_DIR=/mnt/uv-cache --volume "$uv_cache:/mnt/uv-cache" \
+    --secret "id=index,src=$work/index" --secret "id=ca,src=$work/ca" --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
+    --ignorefile "$ROOT/.dockerignore" --tag "localhost/dayrun-$1:test" --file "$ROOT/$2" "$ROOT" >"$work/id" 2>"$work/log" || { tail -n 30 "$work/log" >&2; exit 1; }
+}
+[ $# -gt 0 ] || set -- parts service trainer
+for name in "$@"; do
+  start=$SECONDS
+  case $name in
+    parts) build parts tests/cluster/parts.Dockerfile ;;
+    service | trainer) build "$name" "dockerfiles/$name.Dockerfile" ;;
+    *) echo "images: $name is none of service, trainer, parts" >&2; exit 2 ;;
+  esac
+  built=$((SECONDS - start))
+  [ ! -S "$SOCK" ] || python3 "$SCRIPTS/load.py" "localhost/dayrun-$name:test"
+  echo "images: localhost/dayrun-$name:test built in $built s, handed over in $((SECONDS - start - built)) s"
+done

@@ -1,0 +1,45 @@
+"""The cluster of the session, and a namespace for each test that wants one. `make test-cluster` runs these tests and no others."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cluster import Cluster, boot_environment
+
+HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--keep-cluster", action="store_true", help="leave the cluster that the tests booted, for the next time or to look into")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    own = boot_environment()["KUBECONFIG"]
+    if os.environ.get("KUBECONFIG", own) != own:
+        yield Cluster.named()
+        return
+    ran = Path(own).exists()
+    booted = Cluster.booted()
+    yield booted
+    if not ran and not request.config.getoption("--keep-cluster", default=False):
+        booted.end()
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new one; all in it goes with it. The operator's init container keeps it from admitting the restricted standard alone."""
+    name = f"dayrun-test-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "baseline", "app.kubernetes.io/part-of": "dayrun-tests"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
