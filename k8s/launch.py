@@ -41,7 +41,7 @@ class Groups:
         """
         if self._others_remain(attempt):
             return False
-        held = self._make(claim(attempt, self._profile))
+        held = self._make(claim(attempt, self._owned()))
         if not {LAUNCHED, STOPPED}.isdisjoint(notes_of(held)):
             return True
         owner = {
@@ -121,6 +121,18 @@ class Groups:
             # their job is gone or over: what they wait for is a node that does not answer, or a grace that nobody needs any more
             self._end_pods([pod for pod in alive if pod not in leaving or overdue(pod)])
         return remain or bool(alive)
+
+    def _owned(self) -> ClusterProfile:
+        """The profile with its owner by the uid that it has now: without one the API server refuses what names it, and with one that is
+        no more the garbage collector takes what names it at once. Raises Away and Refused.
+        """
+        owner = self._profile.owner
+        if owner is None:
+            return self._profile
+        found = self._api.get(kind_of(owner), self._namespace, owner["name"])
+        if found is None:
+            raise Refused(404, "NotFound", f"{owner['kind']} {owner['name']}, which is to own every run, is not in {self._namespace}")
+        return self._profile.model_copy(update={"owner": {**owner, "uid": found["metadata"]["uid"]}})
 
     def _end_pods(self, pods: list[Object]) -> None:
         for pod in pods:
