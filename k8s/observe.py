@@ -54,7 +54,8 @@ class Seen:
 
 def judge(seen: Seen, pull_patience_seconds: float, now: datetime) -> Verdict:
     """The verdict on an attempt."""
-    job, pods, nodes = seen.job, seen.pods, seen.nodes.get
+    # who may not see nodes knows of none, and must not take each for lost
+    job, pods, nodes = seen.job, seen.pods, seen.nodes.get if seen.nodes else unknown_node
     notes = (seen.claim or {}).get("metadata", {}).get("annotations", {})
     if job is None:
         return judged_without_job(notes, pods)
@@ -241,6 +242,10 @@ def larger_than_any_node(pod: Object, nodes: Iterable[Object]) -> str | None:
 
 def true_conditions(item: Object) -> dict[str, Object]:
     return {one["type"]: one for one in item.get("status", {}).get("conditions", []) if one["status"] == "True"}
+
+
+def unknown_node(_name: str) -> Object:
+    return {}
 
 
 def why_lost(node: Object | None) -> str | None:
