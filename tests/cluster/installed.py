@@ -94,8 +94,8 @@ class Installation:
         return self.get("pods", "-l", f"dayrun.dev/run={run.id.replace('_', '-')},dayrun.dev/attempt={attempt}")["items"]
 
 
-def put_data(cluster: Cluster, namespace: str, folder: Path, name: str) -> str:
-    """A claim that holds `folder` as `name`, filled through a pod, as it would be on any cluster."""
+def put_data(cluster: Cluster, namespace: str, folders: dict[str, Path]) -> str:
+    """A claim that holds each folder under its name, filled through a pod, as it would be on any cluster."""
     claim = "dayrun-data"
     if cluster.ours:  # a cluster of one real node has no provisioner
         path = f"/var/tmp/{namespace}"
@@ -121,7 +121,8 @@ def put_data(cluster: Cluster, namespace: str, folder: Path, name: str) -> str:
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/filler", "--timeout=120s")
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
-        archive.add(folder, name)
+        for name, folder in folders.items():
+            archive.add(folder, name)
     unpack = ("exec", "-i", "filler", "--", "tar", "-C", "/data", "--no-same-owner", "-xf", "-")
     cluster.kubectl("-n", namespace, *unpack, stdin=content.getvalue())
     cluster.kubectl("-n", namespace, "delete", "pod", "filler", "--wait=false")

@@ -1,9 +1,11 @@
 """Runs from `POST /runs` to pictures, on dayrun as its chart installs it: real torchrun in pods, and what happens when something breaks."""
 
+import io
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from dayrun.client import Client, Run
 from tests.cluster.installed import Installation, until_run
@@ -24,18 +26,28 @@ def attempts(dayrun: Installation, run: Run) -> list[str]:
     return sorted(job["metadata"]["labels"]["dayrun.dev/attempt"] for job in dayrun.jobs(run))
 
 
-def test_a_posted_run_trains_as_a_pytorchjob_of_two_pods_and_shows_pictures(dayrun: Installation, client: Client):
-    samples = {"steps": 2, "sets": [{"name": "preview", "prompts": [""], "seed": 1, "every": 20, "at_start": True, "at_end": True}]}
-    run = client.create_run(recipe(steps=60, samples=samples))
-    ended = until_run(client, run, lambda run: run.over, "end")
-    assert (ended.state, ended.attempt, ended.progress.step) == ("succeeded", 1, 60)
+def test_the_demo_recipe_trains_as_a_pytorchjob_of_two_pods_and_shows_pictures(dayrun: Installation, client: Client):
+    prompts = {"name": "preview", "prompts": ["a red apple on a blue background"], "seed": 1, "every": 20, "at_start": True, "at_end": True}
+    overrides = {
+        "text": {"source": "/data/tower"},
+        "stages": [{"name": "32px", "pixels": 32, "steps": 40, "batch_size": 16}],
+        "schedule": {"warmup_steps": 10},
+        "checkpoints": {"every": 20},
+        "samples": {"steps": 4, "sets": [prompts]},
+        "hardware": {"nodes": 2, "processes_per_node": 1, "threads_per_process": 1},
+    }
+    run = client.create_run("demo", overrides=overrides)
+    ended = until_run(client, run, lambda run: run.over, "end", patience=600)
+    assert (ended.state, ended.attempt, ended.progress.step) == ("succeeded", 1, 40)
     assert attempts(dayrun, run) == ["1"]
-    assert len(dayrun.pods(run, 1)) == 2
+    pods = dayrun.pods(run, 1)
+    assert [pod["status"]["phase"] for pod in pods] == ["Succeeded", "Succeeded"]
+    assert {pod["spec"]["containers"][0]["image"] for pod in pods} == {dayrun.cluster.images.trainer}
     pictures = list(client.samples(run.id))
-    assert {picture.step for picture in pictures} == {0, 20, 40, 60}
-    assert client.picture(pictures[0])[:8] == b"\x89PNG\r\n\x1a\n"
-    logs = {rank: client.logs(run.id, rank=rank) for rank in ("0", "1")}
-    assert all("step" in text for text in logs.values()), logs
+    assert {picture.step for picture in pictures} == {0, 20, 40}
+    assert Image.open(io.BytesIO(client.picture(pictures[-1]))).size == (32, 32)
+    for rank in ("0", "1"):
+        assert "40" in client.logs(run.id, rank=rank)
     said = client.logs(run.id, rank="launcher")
     assert f"==> {run.id.replace('_', '-')}-1-master-0 <==" in said
     assert f"==> {run.id.replace('_', '-')}-1-worker-0 <==" in said
