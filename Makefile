@@ -105,9 +105,9 @@ parts: # the tests start a Postgres, a Redis or Valkey, and a PgBouncer of their
 	  { echo "tests on Postgres need its server, Redis or Valkey, and PgBouncer (Debian: apt-get install postgresql redis-server pgbouncer)" >&2; \
 	    exit 1; }
 
-CLUSTER_PACKAGES := containerd runc containernetworking-plugins conntrack iptables iproute2 buildah debootstrap openssl gcc libc6-dev
+CLUSTER_PACKAGES := containerd runc containernetworking-plugins conntrack iptables iproute2 buildah skopeo debootstrap openssl gcc libc6-dev
 cluster-parts: # what the test cluster takes from Debian; the rest is built from Go modules. Not crun: buildah would prefer it, and it refuses cgroups v1
-	@PATH="$$PATH:/usr/sbin"; missing() { for each in containerd runc conntrack iptables ip buildah debootstrap openssl gcc; do \
+	@PATH="$$PATH:/usr/sbin"; missing() { for each in containerd runc conntrack iptables ip buildah skopeo debootstrap openssl gcc; do \
 	    command -v $$each >/dev/null || return 0; done; [ ! -e /usr/lib/cni/bridge ]; }; \
 	  ! missing || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	    apt-get install -y -qq --no-install-recommends $(CLUSTER_PACKAGES) >/dev/null; } || \

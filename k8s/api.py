@@ -96,7 +96,7 @@ class Api:
                 config.load_kube_config(client_configuration=configuration)  # pyright: ignore[reportUnknownMemberType]
         except (config.ConfigException, OSError) as error:
             raise Away(f"no service account of a pod and no usable KUBECONFIG: {error}") from error
-        configuration.connection_pool_maxsize = 16
+        configuration.connection_pool_maxsize = 32
         return cls(ApiClient(configuration))
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:

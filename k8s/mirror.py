@@ -31,6 +31,8 @@ class Wanted:
     namespace: str | None = None
     labels: str = ""
     fields: str = ""
+    is_needed: bool = True
+    """Whether nothing can be said without them. What is not needed and may not be read counts as there being none."""
 
 
 def key_of(item: Object) -> Key:
@@ -50,6 +52,8 @@ class Mirror:
         self._filled = threading.Event()
         self._heard = 0.0  # monotonic time of the last sign of life
         self._following = False
+        self._may_not_look = False
+        self._relist_at = 0.0
         self.lists = 0
         self._thread = threading.Thread(target=self._keep, name=f"mirror {wanted.kind.kind}", daemon=True)
 
@@ -66,7 +70,7 @@ class Mirror:
     @property
     def is_current(self) -> bool:
         """Whether what it holds is what the cluster holds, but for moments."""
-        return self._following and time.monotonic() - self._heard < SILENCE_SECONDS
+        return self._may_not_look or (self._following and time.monotonic() - self._heard < SILENCE_SECONDS)
 
     def all(self) -> list[Object]:
         with self._lock:
@@ -77,12 +81,12 @@ class Mirror:
             return self._objects.get((namespace, name))
 
     def _keep(self) -> None:
-        wait, relist_at = FIRST_WAIT_SECONDS, 0.0
+        wait = FIRST_WAIT_SECONDS
         while not self._stopped.is_set():
             try:
-                if not self._version or time.monotonic() > relist_at:
+                if not self._version or time.monotonic() > self._relist_at:
                     self._list()
-                    relist_at = time.monotonic() + RELIST_SECONDS * random.uniform(0.8, 1.2)  # not all mirrors of all workers at once
+                    self._relist_at = time.monotonic() + RELIST_SECONDS * random.uniform(0.8, 1.2)  # not all mirrors of all workers at once
                 begun = time.monotonic()
                 self._watch()
                 wait = FIRST_WAIT_SECONDS
@@ -93,6 +97,9 @@ class Mirror:
                 if isinstance(error, Refused) and error.status == 410:
                     self._version = ""
                     continue
+                if isinstance(error, Refused) and error.status == 403 and not self._wanted.is_needed:
+                    self._may_not_look = True
+                    self._filled.set()
                 if isinstance(error, Refused):
                     self._version = ""  # no rights, or no such kind yet: asked again, since both can be mended outside
                 if wait == FIRST_WAIT_SECONDS or isinstance(error, Refused):
@@ -107,6 +114,7 @@ class Mirror:
         with self._lock:
             before, self._objects = self._objects, fresh
         self.lists += 1
+        self._may_not_look = False
         self._version, self._heard = version, time.monotonic()
         self._filled.set()
         for key in before.keys() | fresh.keys():

@@ -6,7 +6,7 @@ The operator's word (the job's conditions) says whether it is over; pods, their 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from k8s.api import Object
 from k8s.pods import amount
@@ -54,7 +54,8 @@ class Seen:
 
 def judge(seen: Seen, pull_patience_seconds: float, now: datetime) -> Verdict:
     """The verdict on an attempt."""
-    job, pods, nodes = seen.job, seen.pods, seen.nodes.get
+    # who may not see nodes knows of none, and must not take each for lost
+    job, pods, nodes = seen.job, seen.pods, seen.nodes.get if seen.nodes else unknown_node
     notes = (seen.claim or {}).get("metadata", {}).get("annotations", {})
     if job is None:
         return judged_without_job(notes, pods)
@@ -69,10 +70,16 @@ def judge(seen: Seen, pull_patience_seconds: float, now: datetime) -> Verdict:
         said = conditions["Failed"]
         if "longer than specified deadline" in said.get("message", ""):
             causes.insert(0, ("deadline", "the job was active longer than its deadline, and Kubernetes ended it"))
+        ended_at = time_of(job, conditions)
+        codes = [code for pod in pods if (code := exit_code_of(pod)) not in (None, 0)]
+        taken = [pod for pod in seen.gone if ended_at is None or deletion_asked_at(pod) <= ended_at]
+        causes += [found for pod in taken for found in causes_of_pod(pod, nodes)]
+        bad = sorted({*bad, *(pod["spec"]["nodeName"] for pod in taken if "nodeName" in pod["spec"] and is_bad(pod, nodes))})
+        if taken and not causes and not codes:  # nobody failed by itself: who fails stays to be seen
+            causes += [("preempted", f"{pod['metadata']['name']}: deleted by somebody else than dayrun") for pod in taken]
         cause = causes[0][0] if causes else None
         evidence = [line for _, line in causes] + [f"{job['kind']}: {said.get('message', 'Failed')}"]
-        codes = [code for pod in pods if (code := exit_code_of(pod)) not in (None, 0)]
-        return Verdict("ended", codes[0] if codes else None, time_of(job, conditions), cause, unique(evidence), bad_nodes=bad)
+        return Verdict("ended", codes[0] if codes else None, ended_at, cause, unique(evidence), bad_nodes=bad)
     if (broken := why_broken(pods, seen.gone, conditions, nodes)) is not None:
         lost = sorted({pod["spec"]["nodeName"] for pod in [*pods, *seen.gone] if "nodeName" in pod["spec"] and is_bad(pod, nodes)})
         return Verdict("running", cause=broken[0], evidence=unique(broken[1]), is_hopeless=True, bad_nodes=lost)
@@ -237,6 +244,10 @@ def true_conditions(item: Object) -> dict[str, Object]:
     return {one["type"]: one for one in item.get("status", {}).get("conditions", []) if one["status"] == "True"}
 
 
+def unknown_node(_name: str) -> Object:
+    return {}
+
+
 def why_lost(node: Object | None) -> str | None:
     """Why nothing more is to be expected of a node; None of one that is well."""
     if node is None:
@@ -252,6 +263,12 @@ def time_of(job: Object, conditions: dict[str, Object]) -> datetime | None:
         (conditions[name].get("lastTransitionTime") for name in ("Failed", "Succeeded", "Complete") if name in conditions), None
     )
     return moment(said)
+
+
+def deletion_asked_at(pod: Object) -> datetime:
+    """When somebody asked for it: `deletionTimestamp` is when the grace from then on is over."""
+    grace = timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds", 0))
+    return datetime.fromisoformat(pod["metadata"]["deletionTimestamp"]).astimezone(UTC) - grace
 
 
 def moment(text: str | None) -> datetime | None:

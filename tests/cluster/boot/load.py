@@ -16,7 +16,7 @@ from typing import Any
 
 CACHE, SOCK = Path(os.environ["CACHE"]), os.environ["SOCK"]
 LAYOUT = CACHE / "images"
-BUILDAH = ["buildah", "--root", str(CACHE / "buildah"), "--runroot", "/run/dayrun-buildah", "--storage-driver", "overlay"]
+BUILT = f"containers-storage:[overlay@{CACHE / 'buildah'}+/run/dayrun-buildah]"
 CTR = ["ctr", "--address", SOCK, "--namespace", "k8s.io"]
 
 
@@ -41,7 +41,14 @@ def name_of(manifest: dict[str, Any]) -> str | None:
 
 
 def manifests() -> list[dict[str, Any]]:
-    return json.loads((LAYOUT / "index.json").read_bytes())["manifests"]
+    """Of the images as they are now; a predecessor has lost its name."""
+    return [one for one in json.loads((LAYOUT / "index.json").read_bytes())["manifests"] if name_of(one)]
+
+
+def known() -> dict[str, str]:
+    """containerd's images: each reference, and the manifest that it means."""
+    lines = said(*CTR, "images", "ls").splitlines()[1:]
+    return {reference: digest for reference, _, digest, *_ in map(str.split, lines)}
 
 
 def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -51,14 +58,15 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def load(image: str) -> None:
-    said(*BUILDAH, "push", "--quiet", "--disable-compression", image, f"oci:{LAYOUT}:{image}")
+    # buildah's own push has no way not to compress; a layer whose file is there already is not even read
+    said("skopeo", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers", f"{BUILT}{image}", f"oci:{LAYOUT}:{image}")
     manifest = next(one for one in manifests() if name_of(one) == image)
-    has = set(said(*CTR, "content", "ls", "--quiet").split())
-    if f"{image} {manifest['digest']}" in said(*CTR, "images", "ls", f"name=={image}").replace("application/vnd.oci.image.manifest.v1+json ", ""):
+    if known().get(image) == manifest["digest"]:
         return
+    has = set(said(*CTR, "content", "ls", "--quiet").split())
     importing = subprocess.Popen([*CTR, "images", "import", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert importing.stdin is not None
-    with importing.stdin as pipe, tarfile.open(fileobj=pipe, mode="w|", bufsize=1 << 20) as archive:
+    with importing.stdin as pipe, tarfile.open(fileobj=pipe, mode="w|", bufsize=1 << 20, copybufsize=1 << 20) as archive:
         add(archive, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
         add(archive, "index.json", json.dumps({"schemaVersion": 2, "manifests": [manifest]}).encode())
         for digest in parts(manifest):
@@ -67,9 +75,22 @@ def load(image: str) -> None:
     if importing.wait() != 0:
         sys.exit(f"containerd did not take {image}")
 
+    # Kubernetes' side of containerd knows an image by its configuration's digest too, and looks for that only when a name is new
+    own = list(parts(manifest))[1]
+    said(*CTR, "images", "tag", "--force", image, own)
+
+
+def forget() -> None:
+    """Predecessors in containerd, and the layers that only they had."""
+    references = known()
+    named = {digest for reference, digest in references.items() if not reference.startswith("sha256:")}
+    if old := [reference for reference, digest in references.items() if digest not in named]:
+        said(*CTR, "images", "rm", "--sync", *old)
+
 
 def share() -> None:
     """One file for both where both hold the same blob; none for what no image of ours uses any longer."""
+    (LAYOUT / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": manifests()}))
     used = {digest for manifest in manifests() for digest in parts(manifest)}
     for path in (LAYOUT / "blobs" / "sha256").iterdir():
         theirs = CACHE / "containerd/io.containerd.content.v1.content/blobs/sha256" / path.name
@@ -82,4 +103,5 @@ def share() -> None:
 
 for image in sys.argv[1:]:
     load(image)
+forget()
 share()

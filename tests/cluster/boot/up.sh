@@ -126,8 +126,8 @@ start kwok kwok --kubeconfig="$KUBECONFIG" --manage-all-nodes=false --manage-nod
 sed -E "s#image: ghcr.io/kubeflow/training-v1/training-operator.*#image: $OPERATOR_IMAGE\n        imagePullPolicy: Never\n        args: [--enable-scheme=pytorchjob, --pytorch-init-container-image=$OPERATOR_IMAGE]#" \
   "$OPERATOR_BIN/manifests.yaml" >operator.yaml
 kubectl apply --server-side -f operator.yaml -f "$KWOK_BIN/crd.yaml" >/dev/null
-kubectl wait --for=condition=Established crd/stages.kwok.x-k8s.io --timeout=60s >/dev/null
-kubectl apply --server-side -f "$KWOK_BIN/stages.yaml" >/dev/null
+# a kind is served a moment after its definition
+await "kwok's kind Stage" kubectl apply --server-side -f "$KWOK_BIN/stages.yaml"
 kubectl wait --for=create node/node1 --timeout=60s >/dev/null
 kubectl wait --for=condition=Ready node/node1 --timeout=60s >/dev/null
 # the real node says it has GPUs too: a real worker pod that asks for one is scheduled
