@@ -14,23 +14,23 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS, TURNS, BATCH, WARM = 200, 3, 16, 10
+STEPS, TURNS, BATCH, WARM = 340, 3, 16, 10
 
 
 def recipe(folder: Path) -> dict:
     from dayrun import builtin
     from dayrun.recipe import merge_patch
 
+    demo = builtin.get("demo")
     patch = {
         "data": {"sources": [{"url": str(folder / "data")}]},
         "stages": [{"name": "bench", "pixels": 32, "steps": STEPS, "batch_size": BATCH}],
         "schedule": {"kind": "constant", "warmup_steps": 10},
         "hardware": {"processes_per_node": 1, "threads_per_process": 2},
-        # as often by the step as in a demo of eight minutes, where a checkpoint comes every 260 steps and a preview every 210
-        "checkpoints": {"every": 100},
-        "samples": {"sets": [{**builtin.get("demo")["samples"]["sets"][0], "every": 100, "at_start": False, "at_end": False}]},
+        # as the demo does while it trains: one checkpoint falls among these steps, and as many previews as are due
+        "samples": {"sets": [{**one, "at_start": False, "at_end": False} for one in demo["samples"]["sets"]]},
     }
-    return merge_patch(builtin.get("demo"), patch)
+    return merge_patch(demo, patch)
 
 
 def bare(document: dict) -> float:

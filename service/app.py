@@ -38,7 +38,6 @@ from service.recipes import endpoints as recipes
 from service.runs import amend, bulk, endpoints
 from service.samples import endpoints as samples
 from service.settings import Settings
-from service.tasks import make_celery
 from service.usage import endpoints as usage
 from service.webhooks import endpoints as webhooks
 
@@ -55,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         database = Database(settings)
-        hints, broadcast = Hints(make_celery(settings)), Broadcast(database)
+        hints, broadcast = Hints(settings), Broadcast(database)
         probes = reachable.broker(settings), reachable.objects(settings)
         app.state.context = context = Context(settings, database, launcher_of(settings), hints, broadcast, *probes)
         yield

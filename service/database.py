@@ -9,12 +9,12 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from select import POLLERR, POLLHUP, POLLIN, poll
 from typing import Any, cast
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import DateTime, Engine, Insert, Table, Text, event, insert
+from sqlalchemy import DateTime, Engine, Select, Table, Text, bindparam, event, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InvalidatePoolError
@@ -168,27 +168,46 @@ def limit_each_transaction(engine: Engine, settings: Settings) -> None:
 
 
 async def insert_all(session: AsyncSession, *rows: Base) -> None:
-    """INSERT `rows` in their order, as they are. They stay outside the session: who needs one later reads it.
+    """INSERT `rows` as they are, those of one kind in their order. They stay outside the session: who needs one later reads it.
 
-    Where rows are written and answered for at once, the unit of work would only find out what is known already.
+    Where rows are written and answered for at once, the unit of work would only find out what is known already. Postgres takes them all in
+    one statement, which looks at foreign keys at its end; SQLite is in this process, and takes one after another.
     """
-    given = [(type(row), {name: value for name, value in vars(row).items() if name in column_names(type(row))}) for row in rows]
+    values = [{name: value for name, value in vars(row).items() if name in column_names(type(row))} for row in rows]
+    connection = await session.connection()
+    if connection.dialect.name != "postgresql":
+        kinds = [table_of(type(row)) for row in rows]
+        return await connection.run_sync(lambda inside: each(inside, kinds, values))
+    shapes = tuple((type(row), tuple(one)) for row, one in zip(rows, values, strict=True))
+    named = {f"{name}_{number}": value for number, one in enumerate(values) for name, value in one.items()}
+    await connection.execute(insertion(shapes), named)
 
-    def insert_them(connection: Connection) -> None:
-        for kind, values in given:
-            connection.execute(insertion(kind), values)
 
-    await (await session.connection()).run_sync(insert_them)
+def each(connection: Connection, tables: list[Table], values: list[dict[str, Any]]) -> None:
+    for table, one in zip(tables, values, strict=True):
+        connection.execute(insert(table).inline(), one)
 
 
-@cache
-def insertion(kind: type[Base]) -> Insert:
-    return insert(cast("Table", kind.__table__)).inline()
+@lru_cache(maxsize=100)
+def insertion(shapes: tuple[tuple[type[Base], tuple[str, ...]], ...]) -> Select[Any]:
+    """One statement that inserts a row for each (kind, columns); the value of `COLUMN` of the nth row is `COLUMN_n`.
+
+    Rows of one kind share an INSERT: between the parts of a statement Postgres knows no order, and ids must follow it.
+    """
+    kinds: dict[type[Base], list[dict[str, Any]]] = {}
+    for number, (kind, names) in enumerate(shapes):
+        kinds.setdefault(kind, []).append({name: bindparam(f"{name}_{number}") for name in names})
+    parts = [insert(table_of(kind)).values(given).inline().cte(kind.__tablename__ + "_new") for kind, given in kinds.items()]
+    return select(literal(1)).add_cte(*parts)
+
+
+def table_of(kind: type[Base]) -> Table:
+    return cast("Table", kind.__table__)
 
 
 @cache
 def column_names(kind: type[Base]) -> set[str]:
-    return set(cast("Table", kind.__table__).columns.keys())
+    return set(table_of(kind).columns.keys())
 
 
 def upsert(session: AsyncSession, table: type[Base]) -> Any:

@@ -8,9 +8,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from typing import Any
 
-from service.tasks import send_hint
+from service.settings import Settings
 
 MOST = 1000
 """Runs that may wait for the broker; beyond them the oldest hints are dropped."""
@@ -23,8 +22,8 @@ log = logging.getLogger("dayrun")
 class Hints:
     """Put a run's id in and forget it."""
 
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._due: OrderedDict[str, None] = OrderedDict()  # a run that is due twice needs one look
         self._changed = threading.Condition()
         self._open = True
@@ -49,14 +48,19 @@ class Hints:
             self._changed.notify()
 
     def _send_all(self) -> None:
+        queue = None
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._due or not self._open)
                 if not self._open:
                     return
                 run_id, _ = self._due.popitem(last=False)
+            # with the first hint: Celery takes as long to import as half of all else, and an API that starts is waited for
+            from service.broker import make_celery, send_hint
+
+            queue = queue or make_celery(self._settings)
             begun = time.monotonic()
-            answers = send_hint(self._queue, run_id)
+            answers = send_hint(queue, run_id)
             if answers != self._broker_answers:
                 log.warning("the broker %s", "takes hints again" if answers else "takes no hints: runs wait for the next sweep")
             self._broker_answers = answers

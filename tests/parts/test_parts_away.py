@@ -12,7 +12,6 @@ import pytest
 from service.hints import MOST, Hints
 from service.settings import Settings
 from service.stack import Stack
-from service.tasks import make_celery
 from tests.conftest import cluster, until
 from tests.parts.conftest import Plane, Process
 from tests.parts.test_exactly_once import BODY, submit
@@ -127,9 +126,8 @@ def test_without_the_store_states_can_be_read_and_folders_can_not(plane: Plane, 
 def test_a_broker_that_takes_connections_and_says_nothing_holds_up_no_request(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
         broker = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
-        queue = make_celery(Settings(home=tmp_path, broker=broker, broker_wait_seconds=0.2))
         threads = threading.active_count()
-        hints = Hints(queue)
+        hints = Hints(Settings(home=tmp_path, broker=broker, broker_wait_seconds=0.2))
         for number in range(3 * MOST):
             hints.put(f"run_{number}")
         assert threading.active_count() <= threads + 1

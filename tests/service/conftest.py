@@ -24,7 +24,9 @@ ALSO_ON_CLUSTER_PARTS = (
 @pytest.fixture(scope="session", params=["embedded", "cluster"])
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for all tests that do not mistreat it beyond what it must survive."""
-    settings = {} if request.param == "embedded" else cluster(request.getfixturevalue("stack"), "service", runs_in_s3=True)
+    settings = (
+        {} if request.param == "embedded" else cluster(request.getfixturevalue("stack"), f"service_{next(DATABASES)}", runs_in_s3=True)
+    )
     running = Service(tmp_path_factory.mktemp(request.param), settings)
     yield running
     if running.process.poll() is None:

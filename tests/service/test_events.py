@@ -284,7 +284,7 @@ async def test_nothing_is_read_when_nobody_listens(api: Api):
     broadcast = api.app.state.context.broadcast
     with api.stream(f"/runs/{run_id}/events") as stream, api.stream("/events"):
         stream.next()
-        assert broadcast.listening >= 2
+        until(lambda: broadcast.listening >= 2, "both to be listened to")
     until(lambda: broadcast.listening == 0, "the streams to be left")
     until(lambda: not broadcast.reading, "the reader to stop")
 

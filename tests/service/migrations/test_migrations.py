@@ -17,7 +17,7 @@ from sqlalchemy import Engine, MetaData, NullPool, Table, create_engine, inspect
 
 from service.app import create_app
 from service.check_migrations import judged, sql_of
-from service.revisions import MIGRATIONS, config
+from service.revisions import MIGRATIONS, config, known_revisions
 from service.settings import Settings
 from service.stack import Stack
 from tests.conftest import ROOT
@@ -109,6 +109,10 @@ def shared(present: list[Table], written: dict[str, Row]) -> dict[str, Row]:
     return {
         name: {column: value for column, value in row.items() if column in known[name]} for name, row in written.items() if name in known
     }
+
+
+def test_the_revisions_that_code_knows_are_alembics():
+    assert known_revisions() == ALL[::-1]
 
 
 def test_rows_of_every_revision_survive_the_way_up_and_down(url: str, engine: Engine):
