@@ -23,10 +23,14 @@ mkdir -p "$uv_cache"
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$ROOT/dayrun/__init__.py")
 revision=$(git -C "$ROOT" rev-parse HEAD 2>/dev/null || echo unknown)
 build() { # NAME FILE
+  local before
+  before=$(store images --quiet "localhost/dayrun-$1:test" 2>/dev/null || true)
   # docker's format, since the other knows no health check
   store bud --quiet --layers --format docker --network host --build-arg BASE=$BASE_IMAGE --build-arg UV_CACHE_DIR=/mnt/uv-cache --volume "$uv_cache:/mnt/uv-cache" \
     --secret "id=index,src=$work/index" --secret "id=ca,src=$work/ca" --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
     --ignorefile "$ROOT/.dockerignore" --tag "localhost/dayrun-$1:test" --file "$ROOT/$2" "$ROOT" >"$work/id" 2>"$work/log" || { tail -n 30 "$work/log" >&2; exit 1; }
+  # the predecessor goes, and with it the layers that no other image has: torch's would fill the disk soon
+  [ -z "$before" ] || [ "$before" = "$(store images --quiet "localhost/dayrun-$1:test")" ] || store rmi "$before" >/dev/null
 }
 [ $# -gt 0 ] || set -- parts service trainer
 for name in "$@"; do
