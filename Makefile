@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack test test-long test-cluster cluster-up cluster-down images lint format bench requirements schema chromium parts cluster-parts clean
+.PHONY: help demo serve stack test test-long test-cluster cluster-up cluster-down images lint lint-chart chart format bench requirements schema chromium parts cluster-parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,7 +58,7 @@ images: cluster-parts ## Build the images of service, trainer and the tests' par
 	@tests/cluster/boot/build.sh
 	@tests/cluster/boot/images.sh
 
-lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release
+lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release; the chart
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
@@ -69,6 +69,10 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs
 	@$(BIN)/python -m service.settings_page
 	@$(BIN)/python -m service.access_page --check
 	@$(BIN)/python -m service.check_api --check
+	@tests/chart/lint
+
+lint-chart: $(VENV)/dev.stamp ## The chart alone: every values file through helm, kubeconform and kube-score; units, rules, page, schema (needs Go)
+	@tests/chart/lint
 
 format: $(VENV)/dev.stamp ## Put the code into its form
 	@$(BIN)/ruff check --no-cache --fix --quiet .
@@ -82,6 +86,10 @@ schema: $(VENV)/dev.stamp ## Write what docs/ has from the code anew: schema, fi
 	@$(BIN)/python -m service.settings_page --write
 	@$(BIN)/python -m service.access_page --write
 	@$(BIN)/python -m service.check_api --write
+
+chart: $(VENV)/dev.stamp ## Write what helm/dayrun has from the code anew: values.schema.json, README.md (needs Go)
+	@PYTHONPATH=. $(BIN)/python helm/values_schema.py --write
+	@"$$(tools/go/install helm-docs)/helm-docs" --chart-search-root helm --log-level warning
 
 chromium: # the browser tests drive Debian's Chromium; elsewhere install one and set CHROMIUM
 	@command -v $${CHROMIUM:-chromium} >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \

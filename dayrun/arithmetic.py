@@ -309,6 +309,29 @@ def batch_can_be_shared_out(recipe: Recipe, stage: Stage, at: str) -> Found:
         yield RecipeError(f"{at}/micro_batch_size", micro, because, divisors_near(micro, share))
 
 
+@reads("hardware")
+def min_nodes_are_some_of_the_nodes(recipe: Recipe) -> Found:
+    fewest, nodes = recipe.hardware.min_nodes, recipe.hardware.nodes
+    if fewest is not None and fewest > nodes:
+        yield RecipeError("/hardware/min_nodes", fewest, f"the run asks for {nodes} nodes, and cannot begin with more", [nodes])
+
+
+@each_stage_reads("hardware")
+def any_number_of_nodes_shares_the_batch(recipe: Recipe, stage: Stage, at: str) -> Found:
+    """An elastic group may find itself with any number of nodes in its range, and the batch is the same for all of them."""
+    hardware, batch, micro = recipe.hardware, stage.batch_size, stage.micro_batch_size
+    if hardware.min_nodes is None or batch % hardware.world_size:
+        return
+    fits = [n for n in range(1, hardware.nodes + 1) if batch % (n * hardware.processes_per_node * (micro or 1)) == 0]
+    uneven = [n for n in range(hardware.min_nodes, hardware.nodes) if n not in fits]
+    if uneven:
+        processes = uneven[0] * hardware.processes_per_node
+        because = (
+            f"with {uneven[0]} nodes, {processes} processes would share batches of {batch} ({division(batch, processes * (micro or 1))})"
+        )
+        yield RecipeError("/hardware/min_nodes", hardware.min_nodes, because, [max(uneven) + 1])
+
+
 @each_stage_reads("model", "latents")
 def patches_fill_the_picture(recipe: Recipe, stage: Stage, at: str) -> Found:
     patch, latents = recipe.model.patch_size, recipe.latents

@@ -264,6 +264,7 @@ class Hardware(Part):
 
     nodes: Positive = Field(default=1, le=10_000)
     processes_per_node: Positive = Field(default=1, le=1000, description="One process a GPU; on a CPU, torchrun processes.")
+    min_nodes: Positive | None = Field(default=None, le=10_000, description="Elastic: begin with as few as these; null: with all of them.")
     accelerator: Literal["h200", "h100", "cpu"] = "h200"
     dollars_per_accelerator_hour: Weight = Field(default=2.0, description="0 for a machine you own.")
     threads_per_process: Positive | None = Field(default=None, description="CPU threads of a process; null: cores divided by processes.")

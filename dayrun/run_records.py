@@ -11,6 +11,7 @@ Cause = Literal[
     "gpu_fault",
     "data",
     "image_pull",
+    "node_lost",
     "preempted",
     "diverged",
     "budget",

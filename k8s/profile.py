@@ -72,7 +72,7 @@ class ClusterProfile(Part):
     user: int = Field(default=10001, ge=1, description="User and group of the pods' processes; never root.")
     keep_finished_seconds: int = Field(default=86_400, ge=0, description="How long a job that is over can still be looked at.")
     pull_patience_seconds: float = Field(default=300, gt=0, description="An image that cannot be pulled for so long fails the attempt.")
-    owner: dict[str, Any] | None = Field(default=None, description="Owner reference of every run's objects: with it, they go.")
+    owner: dict[str, Any] | None = Field(default=None, description="Reference, less uid, to what owns every run: with it, they go.")
 
     @classmethod
     def load(cls, path: Path) -> Self:

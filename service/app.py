@@ -30,7 +30,7 @@ from service.http.methods import Heads
 from service.http.problem import Problem
 from service.http.request_id import Named
 from service.keys import endpoints as keys
-from service.launchers.local import LocalLauncher
+from service.launchers.chosen import launcher_of
 from service.logs import endpoints as logs
 from service.plans import endpoints as plans
 from service.projects import endpoints as projects
@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         database = Database(settings)
         hints, broadcast = Hints(make_celery(settings)), Broadcast(database)
         probes = reachable.broker(settings), reachable.objects(settings)
-        app.state.context = context = Context(settings, database, LocalLauncher(settings), hints, broadcast, *probes)
+        app.state.context = context = Context(settings, database, launcher_of(settings), hints, broadcast, *probes)
         yield
         hints.close()
         await broadcast.close()

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     database: str | None = Field(default=None, description="postgresql://USER:PASSWORD@HOST/NAME; default: SQLite in HOME.")
     broker: str | None = Field(default=None, description="Celery's broker, redis://HOST:PORT/0 (Valkey too); default: a folder in HOME.")
     runs: str | None = Field(default=None, description="Where run folders go: a folder or s3://BUCKET/PREFIX; default: HOME/runs.")
+    cluster: Path | None = Field(default=None, description="File that describes the cluster (k8s/profile.py): runs are PyTorchJobs there.")
     jobs_at_once: int = Field(default=1, ge=1, description="Draws and exports that a machine works on together, beside training.")
     jobs_waiting: int = Field(default=32, ge=0, description="Draws and exports that may wait; more get a 429.")
     job_seconds: float = Field(default=1800.0, gt=0, description="A draw or an export that takes longer is ended.")

@@ -20,7 +20,7 @@ from service import queue, retention
 from service.chores import Chore, Turn, keep_doing
 from service.database import Database, now
 from service.jobs.reconcile import JobReconciler
-from service.launchers.local import LocalLauncher
+from service.launchers.chosen import launcher_of
 from service.runs import repository
 from service.runs.reconcile import Reconciler
 from service.settings import Settings
@@ -97,7 +97,7 @@ class Worker:
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, name="tasks", daemon=True).start()
         self.database = Database(settings)
-        self.reconciler = Reconciler(settings, self.database, LocalLauncher(settings))
+        self.reconciler = Reconciler(settings, self.database, launcher_of(settings))
         self._chores: list[asyncio.Task[None]] = []
         self.courier = Courier(settings, self.database)
         self.jobs = JobReconciler(settings, self.database)
@@ -168,6 +168,7 @@ class Worker:
 
     async def forget(self, _turn: Turn) -> None:
         self._older_events = True
+        await self.reconciler.forget_old()
         await retention.forget(self.database, settings, now())
 
 

@@ -5,6 +5,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from dayrun.recipe import Recipe
+from dayrun.run_folder import Cause
+
 
 class Launched(StrEnum):
     ABSENT = "absent"  # no such attempt was ever started here
@@ -21,6 +24,10 @@ class Observation:
     exit_code: int | None = None  # of the launched program, once ENDED; None when nobody was left to tell
     ended_at: datetime | None = None
     evidence: list[str] = field(default_factory=list[str])  # lines that say how it ended
+    cause: Cause | None = None  # what the machines say, where they know it
+    is_broken: bool = False  # it has not ended, and can only be ended: a member is lost, or will never come
+    waits_for: tuple[str, str] | None = None  # a code and a sentence, while it runs and does not train yet
+    bad_nodes: list[str] = field(default_factory=list[str])  # where the next attempt should not go
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,19 @@ class Order:
     run_id: str
     attempt: int
     folder: str  # URL of the run's folder
-    processes: int
-    threads_per_process: int | None
+    recipe: Recipe
     stop_seconds: float
+    project: str = "default"
+    avoid_nodes: tuple[str, ...] = ()
+    deadline_seconds: float | None = None  # after which the machines end it by themselves
+
+
+class Unsuitable(Exception):
+    """Nothing here could ever train the recipe. `at`: JSON pointer into it; `nearest`: values that work."""
+
+    def __init__(self, at: str, value: Any, because: str, nearest: list[Any]) -> None:
+        self.at, self.value, self.because, self.nearest = at, value, because, nearest
+        super().__init__(f"{at}: {because}")
 
 
 class Launcher(Protocol):
@@ -53,5 +70,17 @@ class Launcher(Protocol):
         ...
 
     def manifest(self, order: Order) -> dict[str, Any]:
-        """What `launch` starts, for people to read."""
+        """What `launch` starts, for people to read. Raises Unsuitable."""
+        ...
+
+    def old(self, at: datetime) -> list[tuple[str, int]]:
+        """(run, attempt) of which something is kept, and has been for longer at `at` than anybody looks back."""
+        ...
+
+    def forget(self, run_id: str, attempt: int) -> None:
+        """Remove what is kept of an attempt that is over."""
+        ...
+
+    def unfinished(self) -> list[tuple[str, int]]:
+        """(run, attempt) of everything that is there and not over, as far as is known without asking for each."""
         ...

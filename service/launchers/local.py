@@ -10,6 +10,7 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from service.launchers import Launched, Observation, Order
@@ -29,8 +30,9 @@ class LocalLauncher:
         watched.start(manifest["command"], manifest["environment"], manifest["log"], {"launcher": manifest["launcher"]})
 
     def manifest(self, order: Order) -> dict[str, Any]:
-        threads = order.threads_per_process or max(1, (os.cpu_count() or 1) // order.processes)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={order.processes}"]
+        hardware = order.recipe.hardware
+        threads = hardware.threads_per_process or max(1, (os.cpu_count() or 1) // hardware.processes_per_node)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={hardware.processes_per_node}"]
         # torchrun must not start workers anew by itself: an attempt is counted, and decided on, by the reconciler
         command += ["--max-restarts=0", f"--shutdown-timeout={round(order.stop_seconds)}"]
         command += ["-m", "trainer", f"{order.folder}/recipe.json", "--out", order.folder, "--attempt", str(order.attempt)]
@@ -61,6 +63,17 @@ class LocalLauncher:
             return log.read_text(errors="replace") if log else None
         except FileNotFoundError:
             return None
+
+    def unfinished(self) -> list[tuple[str, int]]:
+        """Not looked for: an attempt here is one process group, and who launches the next one has seen its end."""
+        return []
+
+    def old(self, at: datetime) -> list[tuple[str, int]]:
+        """None: a folder of a few hundred bytes, and the claim that keeps an attempt from being launched twice."""
+        return []
+
+    def forget(self, run_id: str, attempt: int) -> None:
+        """Nothing that `old` would name."""
 
     def _watched(self, run_id: str, attempt: int) -> WatchedCommand:
         mark = {"DAYRUN_RUN": run_id, "DAYRUN_ATTEMPT": str(attempt)}

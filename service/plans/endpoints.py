@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from dayrun.plan import Plan
+from dayrun.plan import Change, Plan, Verdict
 from dayrun.recipe import Recipe
 from service.access import Permit
 from service.context import Context, Ctx
@@ -12,7 +12,7 @@ from service.database import now
 from service.http.etags import tags_of
 from service.http.identity import CreateRuns, ReadRuns
 from service.http.problem import Problem, problems
-from service.launchers import Order
+from service.launchers import Order, Unsuitable
 from service.plans import repository
 from service.plans import service as plans
 from service.plans.schemas import PlanAnswer, RunEstimate
@@ -35,13 +35,22 @@ async def plan_run(response: Response, context: Ctx, permit: CreateRuns, new: Ne
         recipe = runs.effective_recipe(new, for_training=False)
         found = await plans.plan_of(session, recipe, project, context.settings.accelerators, context.history)
     response.headers["ETag"] = tag(new, recipe, found)
+    try:
+        manifest, verdicts = manifest_of(context, recipe), found.verdicts
+    except Unsuitable as error:
+        manifest, verdicts = None, [*found.verdicts, of_cluster(error)]
     return PlanAnswer(
         recipe=recipe.model_dump(mode="json"),
         estimate=found.estimate,
-        verdicts=found.verdicts,
-        manifest=manifest_of(context, recipe),
-        can_start=not any(verdict.level == "no" for verdict in found.verdicts),
+        verdicts=verdicts,
+        manifest=manifest,
+        can_start=not any(verdict.level == "no" for verdict in verdicts),
     )
+
+
+def of_cluster(error: Unsuitable) -> Verdict:
+    nearest = [Change(at=error.at, value=value) for value in error.nearest]
+    return Verdict(about="cluster", level="no", at=error.at, because=error.because, nearest=nearest)
 
 
 def tag(new: NewRun, recipe: Recipe, found: Plan) -> str:
@@ -52,9 +61,8 @@ def tag(new: NewRun, recipe: Recipe, found: Plan) -> str:
 
 
 def manifest_of(context: Context, recipe: Recipe) -> dict[str, Any]:
-    hardware, settings = recipe.hardware, context.settings
-    processes, threads = hardware.processes_per_node, hardware.threads_per_process
-    return context.launcher.manifest(Order("run_to_be", 1, settings.run_url("run_to_be"), processes, threads, settings.stop_seconds))
+    settings = context.settings
+    return context.launcher.manifest(Order("run_to_be", 1, settings.run_url("run_to_be"), recipe, settings.stop_seconds))
 
 
 async def must_still_hold(context: Context, new: NewRun, recipe: Recipe, permit: Permit, match: str) -> None:

@@ -16,7 +16,7 @@ class PlanAnswer(BaseModel):
     recipe: dict[str, Any] = Field(description="The effective recipe: overrides merged in, defaults written out.")
     estimate: Estimate
     verdicts: list[Verdict] = Field(description="What stands against it, what may, and what was assumed.")
-    manifest: dict[str, Any] = Field(description="What the launcher would start.")
+    manifest: dict[str, Any] | None = Field(description="What the launcher would start; null where a verdict says that it could not.")
     can_start: bool = Field(description="No verdict says no.")
 
 

@@ -1,6 +1,6 @@
 """One step from what is seen of a run to what is wanted of it. Pure: no input or output, no clock, no database."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,6 +8,8 @@ from service.launchers import Launched, Observation
 from service.runs.states import Move, State
 
 LONGEST_WAIT_SECONDS = 300.0
+HEARSAY = ("unknown", "nccl_timeout")
+"""Causes that a trainer names when it cannot see what happened elsewhere."""
 HOPELESS = ("spec", "data", "diverged")
 """Causes that another attempt would only meet again: the recipe or the data must change first."""
 
@@ -56,6 +58,7 @@ class Change:
     cause: str | None = None
     evidence: list[str] = field(default_factory=list[str])
     next_attempt_at: datetime | None = None
+    ends_group: bool = False  # what is left of the attempt must be ended, too
 
 
 Step = Wait | Launch | Stop | Change
@@ -74,6 +77,8 @@ def next_step(run: Standing, seen: Observation, now: datetime) -> Step:
         case State.LAUNCHING | State.RUNNING:
             if seen.launched == Launched.ENDED:
                 return after_the_end(run, seen, now)
+            if seen.is_broken:
+                return replace(after_the_end(run, seen, now), ends_group=True)
             if run.over_limit:
                 return Change(Move.PAUSE, run.over_limit[0], [run.over_limit[1]])
             if seen.launched == Launched.ABSENT:
@@ -107,11 +112,16 @@ def after_the_end(run: Standing, seen: Observation, now: datetime) -> Change:
 
 
 def why_it_ended(outcome: dict[str, Any], seen: Observation) -> tuple[str, list[str]]:
-    """The typed cause and its evidence: the trainer's own word first, then the launcher's."""
-    said = outcome.get("outcome")
+    """The typed cause and its evidence: the trainer's own word first, then the launcher's.
+
+    A trainer whose peer was killed knows only that it does not answer; what the machines say of the peer says more.
+    """
+    said, cause = outcome.get("outcome"), outcome.get("cause") or "unknown"
     evidence = [*outcome.get("evidence", []), *seen.evidence]
+    if seen.cause is not None and (said != "failed" or cause in HEARSAY):
+        return seen.cause, [*seen.evidence, *outcome.get("evidence", [])]
     if said == "failed":
-        return outcome.get("cause") or "unknown", evidence
+        return cause, evidence
     if said == "stopped":
         return "preempted", ["the trainer was told to stop by a signal that did not come from here, and wrote a checkpoint", *evidence]
     code = "without an exit code" if seen.exit_code is None else f"with exit code {seen.exit_code}"

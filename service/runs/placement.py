@@ -28,6 +28,15 @@ class Code(StrEnum):
     MONTH_BUDGET = "month_budget"
     RETRY_DELAY = "retry_delay"
     STORE_AWAY = "store_away"
+    # of a run that is launching, as its cluster tells it
+    ADMISSION = "admission"  # Kueue has not let it in yet
+    CLUSTER_QUOTA = "cluster_quota"
+    CLUSTER = "cluster"  # something is missing there that an operator must bring
+    UNSCHEDULABLE = "unschedulable"
+    IMAGE = "image"
+    PODS = "pods"
+    STOPPING = "stopping"
+    UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True)

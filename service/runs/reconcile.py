@@ -42,6 +42,10 @@ log = logging.getLogger("dayrun")
 
 TOGETHER = 100
 """Runs that a sweep leases, looks at and lets go together."""
+AFTER_LIMIT_SECONDS = 600.0
+"""A run is paused at its limit, with a checkpoint; Kubernetes knows only how to kill, and comes later."""
+MOST_AVOIDED = 20
+"""Nodes that a run keeps away from: the newest, should it meet more."""
 AT_ONCE = 4
 """Runs that are looked at in the same moment: each may take a connection to the database, and the API wants some too."""
 
@@ -106,6 +110,28 @@ class Reconciler:
             freed |= Stepped.FREED in await self._step_all(run_ids[first : first + TOGETHER], picture.budgets)
         for run_id in (await self.place()).begins if freed else []:
             await self.step(run_id)
+        await self.end_leftovers()
+
+    async def end_leftovers(self) -> None:
+        """Stop what trains for no run's newest attempt: launched by one who had stalled, or broken and ended by nobody yet.
+
+        Runs that this database does not know are another's, or newer than the backup it was restored from: they are left alone.
+        """
+        for key in await self._overtaken(self._launcher.unfinished()):
+            await asyncio.to_thread(self._launcher.stop, *key, True)
+
+    async def forget_old(self) -> None:
+        """Remove what is kept of attempts that are long over."""
+        for key in await self._overtaken(self._launcher.old(now())):
+            await asyncio.to_thread(self._launcher.forget, *key)
+
+    async def _overtaken(self, keys: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Those of known runs that hold no machines for this attempt."""
+        if not keys:
+            return []
+        async with self._database.read() as session:
+            known = await repository.attempts_of(session, {run_id for run_id, _ in keys})
+        return [(run_id, attempt) for run_id, attempt in keys if run_id in known and known[run_id] != (attempt, True)]
 
     async def place(self) -> Picture:
         """Launch what has room, in rows: the next step of each run does it. Tell the others what they wait for."""
@@ -152,7 +178,7 @@ class Reconciler:
         """Look at a run that `owner` has leased; where there is something to do, write it down, then do it."""
         seen = await asyncio.to_thread(self._observe, run)
         caps = [*own_caps(run), *budget]
-        is_news = seen.events or seen.metrics or due_warnings(caps, run.warned or {})
+        is_news = seen.events or seen.metrics or due_warnings(caps, run.warned or {}) or run.waiting != waiting_of(run, seen.launcher)
         if not is_news and next_step(self._standing(run, caps), seen.launcher, now()) == Wait():
             return Stepped.HELD
         async with self._database.write() as session:
@@ -161,6 +187,7 @@ class Reconciler:
                 return Stepped.BUSY
             await take_in(session, locked, seen)
             warn(session, locked, caps)
+            tell_waiting(locked, seen.launcher)
             step = next_step(self._standing(locked, caps), seen.launcher, now())
             await self._write_down(session, locked, step, seen.launcher)
         # should we stall here until another has taken over, the effect is fenced by the attempt: a launcher starts each one once
@@ -216,9 +243,12 @@ class Reconciler:
                 run.attempt, run.outcome = attempt, None
                 move(session, run, Move.LAUNCH)
                 ledger.begin(session, run, run.holding_since or now())
-            case Change(wanted, cause, evidence, next_attempt_at):
-                if seen.launched == Launched.ENDED:
+            case Change(wanted, cause, evidence, next_attempt_at, ends_group):
+                if seen.launched == Launched.ENDED or ends_group:
                     await settle_cost(session, run, seen.ended_at or now())
+                if seen.bad_nodes:
+                    known = run.avoid_nodes or []
+                    run.avoid_nodes = [*known, *(node for node in seen.bad_nodes if node not in known)][-MOST_AVOIDED:]
                 if wanted == Move.RETRY:
                     run.faults += 1
                     run.next_attempt_at = next_attempt_at
@@ -238,6 +268,8 @@ class Reconciler:
                 self._launcher.launch(order_of(run, attempt, url, self._settings.stop_seconds))
             case Stop(force):
                 self._launcher.stop(run.id, run.attempt, force)
+            case Change(ends_group=True):
+                self._launcher.stop(run.id, run.attempt, force=True)
             case Wait() | Change():
                 return
 
@@ -251,8 +283,18 @@ def fork_of(run: RunRow, settings: Settings) -> Fork | None:
 
 
 def order_of(run: RunRow, attempt: int, url: str, stop_seconds: float) -> Order:
-    hardware = Recipe.model_validate(run.recipe).hardware
-    return Order(run.id, attempt, url, hardware.processes_per_node, hardware.threads_per_process, stop_seconds)
+    recipe = Recipe.model_validate(run.recipe)
+    return Order(run.id, attempt, url, recipe, stop_seconds, run.project_id, tuple(run.avoid_nodes or ()), deadline_of(run, recipe))
+
+
+def deadline_of(run: RunRow, recipe: Recipe) -> float | None:
+    """Seconds after which the machines end an attempt by themselves, should nobody be left to pause it at its limit."""
+    limits, price = recipe.limits, recipe.hardware.world_size * recipe.hardware.dollars_per_accelerator_hour
+    hours = [limit for limit in (limits.hours, limits.dollars / price if limits.dollars and price else None) if limit is not None]
+    if not hours:
+        return None
+    used = used_accelerator_seconds(run, now()) / recipe.hardware.world_size
+    return max(0.0, min(hours) * 3600 - used) + AFTER_LIMIT_SECONDS
 
 
 def move(
@@ -281,6 +323,20 @@ def move(
         said["next_attempt_at"] = run.next_attempt_at.isoformat()
     events.record(session, run, "state_changed", by=by, at=at, **{"from": before, "to": run.state}, move=wanted, **said)
     session.add(OutboxRow(run_id=run.id))
+
+
+def waiting_of(run: RunRow, seen: Observation) -> dict[str, Any] | None:
+    """What a run that is launching waits for; as it was told, where nothing can be seen."""
+    if run.state != State.LAUNCHING:
+        return run.waiting if run.state == State.QUEUED else None
+    if seen.launched == Launched.UNREACHABLE:
+        return run.waiting
+    return Waiting(Code(seen.waits_for[0]), seen.waits_for[1]).as_json() if seen.waits_for else None
+
+
+def tell_waiting(run: RunRow, seen: Observation) -> None:
+    if (waiting := waiting_of(run, seen)) != run.waiting:
+        run.waiting, run.updated_at, run.version = waiting, now(), run.version + 1
 
 
 def just_queued(run: RunRow) -> Waiting:

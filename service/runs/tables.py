@@ -44,6 +44,8 @@ class RunRow(Base):
     next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     stop_asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
+    avoid_nodes: Mapped[list[str] | None] = mapped_column(Json)  # where an attempt broke by what looked like the node's fault
+
     attempts_allowed: Mapped[int] = mapped_column(Integer, server_default="4")
 
     # its turn in the queue: higher priorities first, then the older; `waiting` says what for: {code, because, place, expected_start}

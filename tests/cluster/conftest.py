@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from dayrun.client import Client
 from tests.cluster.cluster import Cluster, boot_environment
+from tests.cluster.installed import Installation, put_data, values
 
 HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--keep-cluster", action="store_true", help="leave the cluster that the tests booted, for the next time or to look into")
+    parser.addoption(
+        "--keep-cluster", action="store_true", help="leave the cluster that the tests booted, for the next time or to look into"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,3 +47,26 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def dayrun(cluster: Cluster, tiny_data: Path) -> Iterator[Installation]:
+    """dayrun in the cluster, with all three stores beside it and the tests' data in a claim. Who changes its values puts them back."""
+    name = f"dayrun-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "baseline", "app.kubernetes.io/part-of": "dayrun-tests"}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    installed = Installation(cluster, name, values(cluster, put_data(cluster, name, tiny_data, "tiny")))
+    installed.upgrade()
+    yield installed
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def key(dayrun: Installation) -> str:
+    return dayrun.first_key()
+
+
+@pytest.fixture
+def client(dayrun: Installation, key: str) -> Iterator[Client]:
+    with dayrun.client(key) as client:
+        yield client

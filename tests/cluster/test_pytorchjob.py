@@ -32,7 +32,13 @@ def configuration(namespace: str, recipe: dict[str, Any], data: Path) -> dict[st
     """The recipe and the data, which are small enough."""
     shards = {path.name: base64.b64encode(path.read_bytes()).decode() for path in data.iterdir()}
     metadata = {"name": "by-hand", "namespace": namespace}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"recipe.json": json.dumps(recipe)}, "binaryData": shards}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata,
+        "data": {"recipe.json": json.dumps(recipe)},
+        "binaryData": shards,
+    }
 
 
 def job(cluster: Cluster, namespace: str, out: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ The local launcher is the real one, with its folders, locks and processes; only 
 import sys
 from typing import Any
 
-from service import api, app, launchers, tasks, worker
+from service import api, launchers, worker
+from service.launchers import chosen
 from service.launchers.local import LocalLauncher
 from service.settings import Settings
 
@@ -29,6 +30,5 @@ class QuickLauncher(LocalLauncher):
 
 
 if __name__ == "__main__":
-    for module in (app, tasks):
-        module.LocalLauncher = QuickLauncher
+    chosen.LocalLauncher = QuickLauncher
     {"api": api, "worker": worker}[sys.argv[1]].main()

@@ -75,7 +75,6 @@ def load(image: str) -> None:
     if importing.wait() != 0:
         sys.exit(f"containerd did not take {image}")
 
-
     # Kubernetes' side of containerd knows an image by its configuration's digest too, and looks for that only when a name is new
     own = list(parts(manifest))[1]
     said(*CTR, "images", "tag", "--force", image, own)

@@ -1,0 +1,163 @@
+"""Runs from `POST /runs` to pictures, on dayrun as its chart installs it: real torchrun in pods, and what happens when something breaks."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from dayrun.client import Client, Run
+from tests.cluster.installed import Installation, until_run
+from tests.tiny import tiny_recipe
+
+
+def recipe(steps: int = 60, nodes: int = 2, **more: Any) -> dict[str, Any]:
+    found = tiny_recipe("tiny", steps=steps, processes=1)
+    found["hardware"] |= {"nodes": nodes}
+    return found | more
+
+
+def trains(run: Run) -> bool:
+    return run.state == "running" and run.progress.step >= 20
+
+
+def attempts(dayrun: Installation, run: Run) -> list[str]:
+    return sorted(job["metadata"]["labels"]["dayrun.dev/attempt"] for job in dayrun.jobs(run))
+
+
+def test_a_posted_run_trains_as_a_pytorchjob_of_two_pods_and_shows_pictures(dayrun: Installation, client: Client):
+    samples = {"steps": 2, "sets": [{"name": "preview", "prompts": [""], "seed": 1, "every": 20, "at_start": True, "at_end": True}]}
+    run = client.create_run(recipe(steps=60, samples=samples))
+    ended = until_run(client, run, lambda run: run.over, "end")
+    assert (ended.state, ended.attempt, ended.progress.step) == ("succeeded", 1, 60)
+    assert attempts(dayrun, run) == ["1"]
+    assert len(dayrun.pods(run, 1)) == 2
+    pictures = list(client.samples(run.id))
+    assert {picture.step for picture in pictures} == {0, 20, 40, 60}
+    assert client.picture(pictures[0])[:8] == b"\x89PNG\r\n\x1a\n"
+    logs = {rank: client.logs(run.id, rank=rank) for rank in ("0", "1")}
+    assert all("step" in text for text in logs.values()), logs
+    said = client.logs(run.id, rank="launcher")
+    assert f"==> {run.id.replace('_', '-')}-1-master-0 <==" in said
+    assert f"==> {run.id.replace('_', '-')}-1-worker-0 <==" in said
+
+
+def test_a_killed_worker_pod_costs_one_attempt(dayrun: Installation, client: Client):
+    run = client.create_run(recipe(steps=2000))
+    until_run(client, run, trains, "train")
+    dayrun.kubectl("delete", "pod", "--force", "--grace-period=0", f"{run.id.replace('_', '-')}-1-worker-0")
+    again = until_run(client, run, lambda run: run.attempt == 2 and run.state == "running", "train again")
+    assert again.cause is None
+    told = [event for event in client.events(run.id) if event.type == "state_changed" and event.data.get("cause")]
+    assert told[0].data["cause"] == "preempted", told
+    client.cancel(run.id)
+    until_run(client, run, lambda run: run.state == "cancelled", "be cancelled")
+    assert attempts(dayrun, run) == ["1"]  # the second was stopped and is gone, the first failed and can be looked at
+
+
+def test_pause_and_resume_go_on_from_the_checkpoint(dayrun: Installation, client: Client):
+    run = client.create_run(recipe(steps=400))
+    until_run(client, run, trains, "train")
+    client.pause(run.id)
+    paused = until_run(client, run, lambda run: run.state == "paused", "pause")
+    assert paused.progress.step >= 20
+    assert dayrun.pods(run, 1) == []
+    client.resume(run.id)
+    ended = until_run(client, run, lambda run: run.over, "end")
+    assert (ended.state, ended.attempt) == ("succeeded", 2)
+    resumed = next(event for event in client.events(run.id) if event.type == "resumed")
+    assert resumed.data["checkpoint"] >= 20
+
+
+def test_a_job_deleted_by_hand_is_an_ended_attempt(dayrun: Installation, client: Client):
+    run = client.create_run(recipe(steps=2000))
+    until_run(client, run, trains, "train")
+    dayrun.kubectl("delete", "pytorchjob", f"{run.id.replace('_', '-')}-1", "--wait=false")
+    until_run(client, run, lambda run: run.attempt == 2 and run.state == "running", "train again")
+    told = [event for event in client.events(run.id) if event.type == "state_changed" and event.data.get("cause")]
+    assert told[0].data["cause"] == "preempted", told
+    client.cancel(run.id)
+    until_run(client, run, lambda run: run.state == "cancelled", "be cancelled")
+
+
+def test_an_image_that_does_not_exist_fails_the_run_and_is_named(dayrun: Installation, client: Client, key: str):
+    dayrun.upgrade(image={**dayrun.values["image"], "trainer": {"repository": "localhost/no-such-image", "tag": "1"}})
+    try:
+        with dayrun.client(key) as client:
+            run = client.create_run(recipe(retries={"attempts": 1}))
+            ended = until_run(client, run, lambda run: run.over, "fail")
+    finally:
+        dayrun.upgrade()
+    assert (ended.state, ended.cause) == ("failed", "image_pull")
+    assert any("localhost/no-such-image:1" in line for line in ended.evidence)
+
+
+def test_out_of_memory_in_the_container_is_named_with_the_limit(dayrun: Installation, client: Client, key: str):
+    cpu = {**dayrun.values["cluster"]["profile"]["hardware"]["cpu"], "memory_per_process": "150Mi", "shared_memory_per_process": "16Mi"}
+    hardware = {**dayrun.values["cluster"]["profile"]["hardware"], "cpu": cpu}
+    dayrun.upgrade(cluster={"profile": {**dayrun.values["cluster"]["profile"], "hardware": hardware}})
+    try:
+        with dayrun.client(key) as client:
+            run = client.create_run(recipe(retries={"attempts": 1}))
+            ended = until_run(client, run, lambda run: run.over, "fail")
+    finally:
+        dayrun.upgrade()
+    assert (ended.state, ended.cause) == ("failed", "oom")
+    assert any("150Mi" in line for line in ended.evidence)
+
+
+def test_more_gpus_a_node_than_there_are_is_refused_by_the_plan_and_fails_by_name(client: Client):
+    patch = {"hardware": {"accelerator": "h200", "nodes": 1, "processes_per_node": 16, "dollars_per_accelerator_hour": 2.0}}
+    wide = recipe()
+    wide["hardware"] |= patch["hardware"]
+    wide["stages"][0]["batch_size"] = 16
+    planned = client.plan(wide)
+    verdict = next(one for one in planned.verdicts if one.about == "cluster")
+    assert (verdict.level, verdict.at, verdict.nearest[0].value) == ("no", "/hardware/processes_per_node", 8)
+    run = client.create_run(wide | {"retries": {"attempts": 1}})
+    ended = until_run(client, run, lambda run: run.over, "fail")
+    assert (ended.state, ended.cause) == ("failed", "spec")
+    assert "a node of 'h200' has room for 8" in ended.evidence[-1]
+
+
+def test_what_has_no_room_waits_and_says_so_in_the_schedulers_words(client: Client):
+    wide = recipe()
+    wide["hardware"] |= {"accelerator": "h200", "nodes": 8, "processes_per_node": 8}
+    wide["stages"][0]["batch_size"] = 64
+    run = client.create_run(wide)
+    waits = until_run(client, run, lambda run: run.waiting is not None and run.waiting.code == "unschedulable", "wait for nodes")
+    assert waits.state == "launching"
+    assert "Insufficient nvidia.com/gpu" in waits.waiting.because  # pyright: ignore[reportOptionalMemberAccess]
+    client.cancel(run.id)
+    until_run(client, run, lambda run: run.state == "cancelled", "be cancelled")
+
+
+def test_an_upgrade_and_a_rollback_leave_a_run_untouched(dayrun: Installation, client: Client, key: str):
+    run = client.create_run(recipe(steps=3000))
+    until_run(client, run, trains, "train")
+    before = {pod["metadata"]["uid"] for pod in dayrun.pods(run, 1)}
+    dayrun.upgrade(settings={**dayrun.values["settings"], "keep_logs_days": 30})
+    dayrun.cluster.helm("rollback", "dayrun", "--namespace", dayrun.namespace, "--wait", "--timeout", "5m")
+    with dayrun.client(key) as client:
+        step = client.run(run.id).progress.step
+        now = until_run(client, run, lambda run: run.progress.step > step or run.over, "go on")
+        assert (now.attempt, now.cause) == (1, None)
+        assert {pod["metadata"]["uid"] for pod in dayrun.pods(run, 1)} == before
+        client.cancel(run.id)
+        until_run(client, run, lambda run: run.over, "be over")
+
+
+def test_an_operator_that_restarts_changes_nothing(dayrun: Installation, client: Client):
+    run = client.create_run(recipe(steps=3000))
+    until_run(client, run, trains, "train")
+    dayrun.cluster.kubectl("-n", "kubeflow", "rollout", "restart", "deployment/training-operator")
+    dayrun.cluster.kubectl("-n", "kubeflow", "rollout", "status", "deployment/training-operator", "--timeout=120s")
+    step = client.run(run.id).progress.step
+    now = until_run(client, run, lambda run: run.progress.step > step or run.over, "go on")
+    assert (now.attempt, now.cause) == (1, None)
+    client.cancel(run.id)
+    until_run(client, run, lambda run: run.over, "be over")
+
+
+def test_nobody_without_a_key_is_let_in(client: Client):
+    with pytest.raises(httpx.HTTPStatusError):
+        httpx.get(f"{client.url}/runs").raise_for_status()
