@@ -58,20 +58,20 @@ def test_an_image_says_what_it_is_made_of(cluster: Cluster, namespace: str, part
 @pytest.mark.parametrize("part", ["service", "trainer"])
 def test_nothing_of_the_build_stays_in_an_image(cluster: Cluster, namespace: str, part: str) -> None:
     """No installer, no address of a package index, no certificate that only the builder trusts."""
-    found = r"find / -xdev -regex '.*/\(uv\|pip.conf\|uv.toml\|secrets/ca\|secrets/index\)' 2>/dev/null; env"
+    found = r"find / -xdev -regex '.*/\(bin/uv\|pip.conf\|uv.toml\|secrets/ca\|secrets/index\)' 2>/dev/null; env"
     pod(cluster, namespace, part, getattr(cluster.images, part), "sh", "-c", found)
     assert ended(cluster, namespace, part)["exitCode"] == 0
     lines = cluster.kubectl("-n", namespace, "logs", part).splitlines()
     assert [line for line in lines if line.startswith("/") or "INDEX" in line] == []
 
 
-def test_the_service_starts_without_writing_and_stops_when_told(cluster: Cluster, namespace: str, record_property: Any) -> None:
+def test_the_service_starts_without_writing_and_stops_when_told(cluster: Cluster, namespace: str, record_testsuite_property: Any) -> None:
     """On a root file system that nobody can write to, as a user that is nobody, with one process that hears signals."""
     start = "export DAYRUN_HOME=/tmp/home; python -m service.migrate && exec python -m service.api"
     ready = {"readinessProbe": {"httpGet": {"path": "/healthz", "port": 8765}, "periodSeconds": 1}}
     pod(cluster, namespace, "api", cluster.images.service, "sh", "-c", start, **ready)
     cluster.kubectl("-n", namespace, "wait", "pod/api", "--for=condition=Ready", "--timeout=120s")
-    record_property("seconds_to_ready", seconds_to_ready(cluster.get("-n", namespace, "pod", "api")))
+    record_testsuite_property("seconds_to_ready", seconds_to_ready(cluster.get("-n", namespace, "pod", "api")))
     assert cluster.kubectl("-n", namespace, "exec", "api", "--", "id", "-u").strip() == "10001"
     cluster.kubectl("-n", namespace, "exec", "api", "--", "python", "health.py")
     cluster.kubectl("-n", namespace, "exec", "api", "--", "sh", "-c", "kill -TERM 1")
