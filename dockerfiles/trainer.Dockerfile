@@ -5,12 +5,12 @@ ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE}
 # gcc and Python's headers: what torch.compile generates for a GPU is started from a C file that is compiled on the node.
-# Debian keeps one version of a package in a release: a pin would break the build on the day of a security fix. $headers may be no word at all.
-# hadolint ignore=DL3008,SC2086
+# Debian keeps one version of a package in a release: a pin would break the build on the day of a security fix.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && headers=$(python3 -c 'import os, sysconfig; print("" if os.path.exists(sysconfig.get_path("include") + "/Python.h") else "libpython3-dev")') \
- && apt-get install -y --no-install-recommends tini gcc libc6-dev $headers \
- && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf \
+ && apt-get install -y --no-install-recommends tini gcc libc6-dev ${headers:+"$headers"} \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf /var/log/apt /var/log/dpkg.log \
  && groupadd --gid 10001 dayrun \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dayrun
 ARG UV_CACHE_DIR=/var/cache/uv

@@ -30,9 +30,9 @@ class KubectlFailed(Exception):
 
 @dataclass(frozen=True)
 class Images:
-    service: str = "localhost/dayrun-service:test"
-    trainer: str = "localhost/dayrun-trainer:test"
-    parts: str = "localhost/dayrun-parts:test"
+    service: str
+    trainer: str
+    parts: str
     pull_policy: str = "Never"
 
 
@@ -56,7 +56,9 @@ class Cluster:
         """The one of this machine, booted when it does not run, with images of the code as it is now."""
         subprocess.run([BOOT / "up.sh", str(nodes)], check=True)
         subprocess.run([BOOT / "images.sh"], check=True)
-        return cls(boot_environment(), Images(), ours=True)
+        environment = boot_environment()
+        names = {part: f"localhost/dayrun-{part}:{environment['TAG']}" for part in ("service", "trainer", "parts")}
+        return cls(environment, Images(**names), ours=True)
 
     def end(self) -> None:
         """Only one that was booted here ever ends."""

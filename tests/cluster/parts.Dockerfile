@@ -17,7 +17,7 @@ RUN mkdir -p /etc/postgresql-common \
  && echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf \
  && apt-get update \
  && apt-get install -y --no-install-recommends tini postgresql redis-server \
- && rm -rf /var/lib/apt/lists/* \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
  && ln -s /usr/bin/redis-server /usr/local/bin/valkey-server \
  && ln -s /usr/bin/redis-cli /usr/local/bin/valkey-cli \
  && groupadd --gid 10001 dayrun \

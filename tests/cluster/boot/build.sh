@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the cluster's programs from their Go modules, each version once. Cold: about 20 minutes on two cores.
+# Builds the cluster's programs from their Go modules, each version once. Cold: 17 minutes of one core, 10 on two that do nothing else.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 # static, and without the machine's paths and symbols: they are copied into images and into caches
@@ -26,11 +26,17 @@ kubernetes() {
   mv "$out/dns" "$out/coredns"
 }
 
-# PACKAGE VERSION PROGRAM: build it as a dependency of an empty module: `go install` refuses modules that replace others
+# PACKAGE VERSION PROGRAM MODULE: build it as a dependency of an empty module: `go install` refuses modules that replace others
 alone() {
   local work
   work=$(mktemp -d)
-  (cd "$work" && go mod init build 2>/dev/null && go get "$1@$2" 2>/dev/null && go build -ldflags "-s -w" -o "$out/$3" "$1" && go list -m -f '{{.Dir}}' "${4:-$1}" >dir)
+  (
+    cd "$work"
+    go mod init build 2>/dev/null
+    go get "$1@$2" 2>log || { cat log >&2; exit 1; }
+    go build -ldflags "-s -w" -o "$out/$3" "$1"
+    go list -m -f '{{.Dir}}' "$4" >dir
+  )
   module=$(cat "$work/dir")
   rm -rf "$work"
 }

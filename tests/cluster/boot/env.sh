@@ -20,6 +20,7 @@ HELM_BIN="$CACHE/bin/helm-$HELM"
 export PATH="$KUBERNETES_BIN:$KWOK_BIN:$HELM_BIN:$PATH:/usr/sbin:/sbin"
 CLUSTER_KUBECONFIG="$STATE/kubeconfig"
 
+TAG=${DAYRUN_IMAGE_TAG:-test}
 BASE_IMAGE=localhost/debian:bookworm-slim
 OPERATOR_IMAGE=localhost/training-operator:$TRAINING_OPERATOR
 store() { buildah --root "$CACHE/buildah" --runroot /run/dayrun-buildah --storage-driver overlay "$@"; }

@@ -4,6 +4,7 @@ Only what containerd lacks is copied, and nothing is compressed: torch's layer a
 them, by a hard link.
 """
 
+import fcntl
 import io
 import json
 import os
@@ -101,7 +102,10 @@ def share() -> None:
             os.link(theirs, path)
 
 
-for image in sys.argv[1:]:
-    load(image)
-forget()
-share()
+LAYOUT.mkdir(parents=True, exist_ok=True)
+with (LAYOUT / "lock").open("w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # another working tree may hand over its own
+    for image in sys.argv[1:]:
+        load(image)
+    forget()
+    share()

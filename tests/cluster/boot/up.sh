@@ -2,6 +2,9 @@
 # Boots a one-node Kubernetes in a network namespace of its own, with the training operator and simulated H200 nodes. Needs root.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
+mkdir -p "$CACHE"
+exec 9>"$CACHE/up.lock"
+flock 9 # two at once would each take the other for what a failed boot left behind
 if runs; then
   echo "cluster: it runs already; KUBECONFIG=$CLUSTER_KUBECONFIG"
   exit
@@ -28,7 +31,7 @@ inside sysctl -qw net.ipv4.ip_forward=1
 start() {
   local name=$1
   shift
-  setsid nsenter --net=/run/netns/$NETNS -- "$@" </dev/null >"log/$name" 2>&1 &
+  setsid nsenter --net=/run/netns/$NETNS -- "$@" </dev/null >"log/$name" 2>&1 9>&- &
 }
 # WHAT COMMAND…: return once the command succeeds
 await() {

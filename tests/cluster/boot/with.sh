@@ -1,5 +1,5 @@
 #!/bin/bash
 # Runs a command with the cluster's own kubectl, helm and KUBECONFIG: with.sh kubectl get pods -A
 . "$(dirname "$0")/env.sh"
-export KUBECONFIG="$CLUSTER_KUBECONFIG" HOST_IP
+export KUBECONFIG="$CLUSTER_KUBECONFIG" HOST_IP TAG
 exec "$@"
