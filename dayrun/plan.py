@@ -25,7 +25,8 @@ class Change(Figures):
 
 class Verdict(Figures):
     about: Literal["memory", "hours", "dollars", "trainer", "quota", "cluster", "assumption"] = Field(
-        description="trainer: what this trainer cannot do yet; quota: what the project has no room or money for; cluster: what its nodes can never hold."
+        description="trainer: what this trainer cannot do yet; quota: what the project has no room or money for; "
+        "cluster: what its nodes can never hold."
     )
     level: Literal["ok", "unsure", "no", "note"] = Field(description="unsure: the expected figure holds, an end of its interval does not.")
     at: str = Field(description="JSON pointer into the recipe.")

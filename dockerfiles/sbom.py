@@ -18,7 +18,8 @@ def python_components() -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for one in distributions():
         name = one.metadata["Name"].lower().replace("_", "-")
-        component: dict[str, Any] = {"type": "library", "name": name, "version": one.version, "purl": f"pkg:pypi/{name}@{quote(one.version)}"}
+        purl = f"pkg:pypi/{name}@{quote(one.version)}"
+        component: dict[str, Any] = {"type": "library", "name": name, "version": one.version, "purl": purl}
         if expression := one.metadata.get("License-Expression"):
             component["licenses"] = [{"expression": expression}]
         found[name] = component
@@ -27,9 +28,9 @@ def python_components() -> list[dict[str, Any]]:
 
 def debian_components() -> list[dict[str, Any]]:
     shown = "${binary:Package}\t${Version}\t${Architecture}\n"
-    lines = subprocess.run(["dpkg-query", "--show", f"--showformat={shown}"], check=True, capture_output=True, text=True).stdout.splitlines()
+    said = subprocess.run(["dpkg-query", "--show", f"--showformat={shown}"], check=True, capture_output=True, text=True).stdout
     components: list[dict[str, Any]] = []
-    for name, version, architecture in sorted(line.split("\t") for line in lines):
+    for name, version, architecture in sorted(line.split("\t") for line in said.splitlines()):
         name = name.split(":")[0]
         purl = f"pkg:deb/debian/{name}@{quote(version)}?arch={architecture}&distro=bookworm"
         components.append({"type": "library", "name": name, "version": version, "purl": purl})
