@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 from k8s.api import Object
 from k8s.attempt import RECIPE_FILE, RUN, Attempt
@@ -69,14 +70,7 @@ def pod_spec(attempt: Attempt, profile: ClusterProfile) -> Object:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # hundreds of variables about services that no trainer asks for
         "terminationGracePeriodSeconds": math.ceil(attempt.stop_seconds) + AFTER_STOP_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": profile.user,
-            "runAsGroup": profile.user,
-            "fsGroup": profile.user,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted(profile),
         "affinity": affinity(attempt, hardware),
         "tolerations": [*hardware.tolerations, *leave_a_lost_node()],
         "containers": [container(attempt, profile, hardware)],
@@ -107,11 +101,7 @@ def container(attempt: Attempt, profile: ClusterProfile, hardware: Hardware) -> 
         "ports": [{"name": "pytorchjob-port", "containerPort": PORT}],
         "resources": resources(attempt, hardware),
         "terminationMessagePolicy": "FallbackToLogsOnError",  # the last lines of a process that died without a word are its evidence
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"], **({"add": ["IPC_LOCK"]} if pins_memory(attempt, hardware) else {})},
-        },
+        "securityContext": restricted_container(["IPC_LOCK"] if pins_memory(attempt, hardware) else []),
         "volumeMounts": [
             {"name": "recipe", "mountPath": RECIPE_FOLDER, "readOnly": True},
             {"name": "shared-memory", "mountPath": "/dev/shm"},
@@ -120,6 +110,24 @@ def container(attempt: Attempt, profile: ClusterProfile, hardware: Hardware) -> 
             *({"name": one.claim, "mountPath": one.path, "readOnly": one.read_only} for one in profile.volumes),
         ],
     }
+
+
+def restricted(profile: ClusterProfile) -> Object:
+    """Of a pod: what the `restricted` standard asks for."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": profile.user,
+        "runAsGroup": profile.user,
+        "fsGroup": profile.user,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def restricted_container(added: Sequence[str] = ()) -> Object:
+    """Of a container, with capabilities that it cannot do without."""
+    capabilities = {"drop": ["ALL"], **({"add": list(added)} if added else {})}
+    return {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": capabilities}
 
 
 def command(attempt: Attempt) -> list[str]:

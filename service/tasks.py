@@ -17,7 +17,7 @@ from service.broker import make_celery
 from service.chores import Chore, Turn, keep_doing
 from service.database import Database, now
 from service.jobs.reconcile import JobReconciler
-from service.launchers.chosen import launcher_of
+from service.launchers.chosen import launcher_of, programs_of
 from service.runs import repository
 from service.runs.reconcile import Reconciler
 from service.settings import Settings
@@ -41,7 +41,7 @@ class Worker:
         self.reconciler = Reconciler(settings, self.database, launcher_of(settings))
         self._chores: list[asyncio.Task[None]] = []
         self.courier = Courier(settings, self.database)
-        self.jobs = JobReconciler(settings, self.database)
+        self.jobs = JobReconciler(settings, self.database, programs_of(settings))
         self._older_events = True  # there may be some that an older service wrote
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:

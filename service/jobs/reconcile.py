@@ -1,11 +1,11 @@
 """Bring one job a step further: lease its row, look, decide (`decide.py`), write down, act. Level-triggered, as runs are.
 
-A job's program works on the machine of the worker that started it; workers elsewhere leave it alone.
+A job's program works where the worker that started it has its programs (`Programs.place`): this machine, or a cluster that all workers
+share. Workers elsewhere leave it alone.
 """
 
 import asyncio
 import os
-import platform
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,11 +17,10 @@ from dayrun.run_folder import RunFolder
 from service import events
 from service.database import Database, new_id, now
 from service.jobs import repository
-from service.jobs.commands import command_of
+from service.jobs.commands import arguments_of
 from service.jobs.decide import End, Standing, Start, Step, Stop, Wait, next_step
 from service.jobs.tables import JobRow, JobState, Kind
-from service.launchers import Launched, Observation
-from service.launchers.watched import WatchedCommand
+from service.launchers import Launched, Observation, Programs
 from service.runs import repository as runs
 from service.settings import Settings
 
@@ -38,9 +37,9 @@ class Seen:
 
 
 class JobReconciler:
-    def __init__(self, settings: Settings, database: Database) -> None:
-        self._settings, self._database = settings, database
-        self._host = platform.node()
+    def __init__(self, settings: Settings, database: Database, programs: Programs) -> None:
+        self._settings, self._database, self._programs = settings, database, programs
+        self._host = programs.place
 
     async def sweep(self) -> None:
         """A look at every job that is not over: the oldest finds room first."""
@@ -74,7 +73,7 @@ class JobReconciler:
     def _observe(self, job: JobRow) -> Seen:
         if job.host != self._host:
             return Seen(Observation(Launched.ABSENT))
-        program = self._watched(job).observe()
+        program = self._programs.observe(job.id)
         if program.launched != Launched.ENDED:
             return Seen(program)
         folder = RunFolder(Prefix(self._settings.run_url(job.run_id)))
@@ -110,18 +109,14 @@ class JobReconciler:
     def _act(self, job: JobRow, step: Step) -> None:
         match step:
             case Start():
-                url, folder = self._settings.run_url(job.run_id), self._settings.job_folder(job.id)
+                url = self._settings.run_url(job.run_id)
                 if job.kind == Kind.DRAW:
                     RunFolder(Prefix(url)).put_draw_request(job.id, {**job.request, "step": job.step})
-                environment = {"DAYRUN_DATA": str(self._settings.data_folder)}
-                self._watched(job).start(command_of(job, url), environment, str(folder / "output.log"))
+                self._programs.start(job.id, arguments_of(job, url))
             case Stop(force):
-                self._watched(job).stop(force)
+                self._programs.stop(job.id, force)
             case Wait() | End():
                 return
-
-    def _watched(self, job: JobRow) -> WatchedCommand:
-        return WatchedCommand(self._settings.job_folder(job.id), {"DAYRUN_JOB": job.id})
 
 
 def is_complete(folder: RunFolder, job: JobRow) -> bool:

@@ -44,6 +44,23 @@ class Order:
     deadline_seconds: float | None = None  # after which the machines end it by themselves
 
 
+class Programs(Protocol):
+    """Where programs of the trainer run that are no attempts: pictures on request, exports. As repeatable as a launcher's verbs."""
+
+    place: str
+    """Whose programs they are: a worker looks after those of its own place."""
+
+    def start(self, job_id: str, arguments: list[str]) -> None:
+        """Run `python ARGUMENTS` unless it was started, or stopped, before."""
+        ...
+
+    def observe(self, job_id: str) -> Observation: ...
+
+    def stop(self, job_id: str, force: bool) -> None:
+        """Ask it to end, or end it; one that has not begun never will."""
+        ...
+
+
 class Unsuitable(Exception):
     """Nothing here could ever train the recipe. `at`: JSON pointer into it; `nearest`: values that work."""
 

@@ -1,7 +1,7 @@
-"""The launcher that the settings ask for: torchrun on this machine, or PyTorchJobs on the cluster that `DAYRUN_CLUSTER` describes."""
+"""Where the settings want runs and programs: on this machine, or on the cluster that `DAYRUN_CLUSTER` describes."""
 
-from service.launchers import Launcher
-from service.launchers.local import LocalLauncher
+from service.launchers import Launcher, Programs
+from service.launchers.local import LocalLauncher, LocalPrograms
 from service.settings import Settings
 
 
@@ -15,3 +15,14 @@ def launcher_of(settings: Settings) -> Launcher:
     from service.launchers.kubernetes import KubernetesLauncher
 
     return KubernetesLauncher(settings, ClusterProfile.load(settings.cluster), Api.from_environment())
+
+
+def programs_of(settings: Settings) -> Programs:
+    """Raises as `launcher_of` does."""
+    if settings.cluster is None:
+        return LocalPrograms(settings)
+    from k8s.api import Api
+    from k8s.profile import ClusterProfile
+    from service.launchers.kubernetes import KubernetesPrograms
+
+    return KubernetesPrograms(settings, ClusterProfile.load(settings.cluster), Api.from_environment())

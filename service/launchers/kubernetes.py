@@ -17,6 +17,7 @@ from k8s.attempt import Attempt
 from k8s.launch import Groups
 from k8s.pods import NoSuchHardware, TooWide
 from k8s.profile import ClusterProfile
+from k8s.program import Programs
 from k8s.render import claim, job
 from k8s.room import block_with_room
 from k8s.view import View
@@ -140,6 +141,37 @@ class KubernetesLauncher:
                 self._started = True
                 self._view.start()
                 self._view.wait_until_filled()
+
+
+class KubernetesPrograms:
+    """Programs on the cluster: any worker looks after any of them."""
+
+    def __init__(self, settings: Settings, profile: ClusterProfile, api: Api) -> None:
+        self._settings, self._programs, self.place = settings, Programs(api, profile), f"cluster:{profile.namespace}"[:60]
+
+    def start(self, job_id: str, arguments: list[str]) -> None:
+        with told(job_id):
+            self._programs.start(job_id, arguments, 1.5 * self._settings.job_seconds)  # the reconciler's own limit comes first
+
+    def observe(self, job_id: str) -> Observation:
+        try:
+            seen = self._programs.verdict(job_id)
+        except (Away, Refused):
+            return Observation(Launched.UNREACHABLE)
+        return Observation(Launched(seen.launched), seen.exit_code, seen.ended_at, seen.evidence)
+
+    def stop(self, job_id: str, force: bool) -> None:
+        with told(job_id):
+            self._programs.stop(job_id, force)
+
+
+@contextmanager
+def told(job_id: str) -> Generator[None]:
+    """What the cluster does not take now is tried again with the next look."""
+    try:
+        yield
+    except (Away, Refused) as error:
+        log.warning("%s: %s", job_id, error)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ may be anywhere that the trainer can write to; credentials of object stores pass
 """
 
 import os
+import platform
 import re
 import signal
 import sys
@@ -78,6 +79,26 @@ class LocalLauncher:
     def _watched(self, run_id: str, attempt: int) -> WatchedCommand:
         mark = {"DAYRUN_RUN": run_id, "DAYRUN_ATTEMPT": str(attempt)}
         return WatchedCommand(self._settings.launch_folder(run_id, attempt), mark)
+
+
+class LocalPrograms:
+    """Programs on this machine, each watched by a process of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self.place = settings, platform.node()
+
+    def start(self, job_id: str, arguments: list[str]) -> None:
+        environment = {"DAYRUN_DATA": str(self._settings.data_folder)}
+        self._watched(job_id).start([sys.executable, *arguments], environment, str(self._settings.job_folder(job_id) / "output.log"))
+
+    def observe(self, job_id: str) -> Observation:
+        return self._watched(job_id).observe()
+
+    def stop(self, job_id: str, force: bool) -> None:
+        self._watched(job_id).stop(force)
+
+    def _watched(self, job_id: str) -> WatchedCommand:
+        return WatchedCommand(self._settings.job_folder(job_id), {"DAYRUN_JOB": job_id})
 
 
 def deaths(log: str) -> list[str]:
