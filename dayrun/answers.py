@@ -179,7 +179,7 @@ class Planned(BaseModel):
     recipe: dict[str, Any]
     estimate: dict[str, Any]
     verdicts: list[dict[str, Any]]
-    manifest: dict[str, Any]
+    manifest: dict[str, Any] | None
     can_start: bool
 
 

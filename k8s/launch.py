@@ -31,7 +31,7 @@ class Groups:
     """The groups of pods of one cluster."""
 
     def __init__(self, api: Api, profile: ClusterProfile) -> None:
-        self._api, self._profile, self._namespace = api, profile, profile.namespace
+        self._api, self._profile, self.namespace = api, profile, profile.namespace
         self.kind: Kind = API_OF[profile.back_end]
 
     def launch(self, attempt: Attempt) -> bool:
@@ -58,9 +58,9 @@ class Groups:
         except Refused as refused:
             if refused.reason != "Conflict":
                 raise
-            now_held = self._api.get(CONFIG_MAP, self._namespace, attempt.name)
+            now_held = self._api.get(CONFIG_MAP, self.namespace, attempt.name)
             if now_held is None or STOPPED in notes_of(now_held):
-                self._api.delete(self.kind, self._namespace, attempt.name, uid=made["metadata"]["uid"])
+                self._api.delete(self.kind, self.namespace, attempt.name, uid=made["metadata"]["uid"])
         return True
 
     def stop(self, run_id: str, attempt: int, force: bool) -> None:
@@ -69,18 +69,18 @@ class Groups:
         Raises Away and Refused.
         """
         name = name_of(run_id, attempt)
-        metadata = {"name": name, "namespace": self._namespace, "labels": labels_of(run_id, attempt)}
+        metadata = {"name": name, "namespace": self.namespace, "labels": labels_of(run_id, attempt)}
         never = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
-        held = self._api.get(CONFIG_MAP, self._namespace, name) or self._make(never)
+        held = self._api.get(CONFIG_MAP, self.namespace, name) or self._make(never)
         if STOPPED not in notes_of(held):
             self._note(held, STOPPED, datetime.now(UTC).isoformat())
-        self._api.delete(self.kind, self._namespace, name)
+        self._api.delete(self.kind, self.namespace, name)
         if force:
             self._end_pods([pod for pod in self._pods(run_id) if attempt_of(pod["metadata"].get("labels")) == (run_id, attempt)])
 
     def job(self, run_id: str, attempt: int) -> Object | None:
         """As the cluster has it now. Raises Away and Refused."""
-        return self._api.get(self.kind, self._namespace, name_of(run_id, attempt))
+        return self._api.get(self.kind, self.namespace, name_of(run_id, attempt))
 
     def output(self, run_id: str, attempt: int) -> str | None:
         """The newest lines that each pod printed, under its name; None where there are no pods any more. Raises Away and Refused."""
@@ -90,7 +90,7 @@ class Groups:
                 continue
             name = pod["metadata"]["name"]
             try:
-                said = self._api.log(self._namespace, name, CONTAINER, LOG_LINES)
+                said = self._api.log(self.namespace, name, CONTAINER, LOG_LINES)
             except Refused as refused:  # not started yet, or just gone
                 said = f"({refused.message})\n"
             parts.append(f"==> {name} <==\n{said}")
@@ -98,7 +98,7 @@ class Groups:
 
     def forget(self, run_id: str, attempt: int) -> None:
         """Remove the claim, and with it what it owns. Raises Away and Refused."""
-        self._api.delete(CONFIG_MAP, self._namespace, name_of(run_id, attempt))
+        self._api.delete(CONFIG_MAP, self.namespace, name_of(run_id, attempt))
 
     def _others_remain(self, attempt: Attempt) -> bool:
         """Whether another attempt of the run still has pods that could do something, or a job that could make some; sees to their end.
@@ -106,13 +106,13 @@ class Groups:
         Asked of the cluster itself and not of a mirror: here two groups at once are kept from each other.
         """
         remain = False
-        for other in self._api.list(self.kind, self._namespace, of_run(attempt.run_id))[0]:
+        for other in self._api.list(self.kind, self.namespace, of_run(attempt.run_id))[0]:
             number = int(other["metadata"]["labels"].get(ATTEMPT, "0"))
             if number == attempt.number or not set(true_conditions(other)).isdisjoint((*OVER, "Complete")):
                 continue
             if number > attempt.number:
                 raise Refused(409, "Overtaken", f"attempt {number} of {attempt.run_id} is there already")
-            self._api.delete(self.kind, self._namespace, other["metadata"]["name"])
+            self._api.delete(self.kind, self.namespace, other["metadata"]["name"])
             remain = True
         left = [pod for pod in self._pods(attempt.run_id) if pod["metadata"]["labels"].get(ATTEMPT) != str(attempt.number)]
         alive = [pod for pod in left if pod.get("status", {}).get("phase") not in OVER]
@@ -129,17 +129,17 @@ class Groups:
         owner = self._profile.owner
         if owner is None:
             return self._profile
-        found = self._api.get(kind_of(owner), self._namespace, owner["name"])
+        found = self._api.get(kind_of(owner), self.namespace, owner["name"])
         if found is None:
-            raise Refused(404, "NotFound", f"{owner['kind']} {owner['name']}, which is to own every run, is not in {self._namespace}")
+            raise Refused(404, "NotFound", f"{owner['kind']} {owner['name']}, which is to own every run, is not in {self.namespace}")
         return self._profile.model_copy(update={"owner": {**owner, "uid": found["metadata"]["uid"]}})
 
     def _end_pods(self, pods: list[Object]) -> None:
         for pod in pods:
-            self._api.delete(POD, self._namespace, pod["metadata"]["name"], grace_seconds=0, uid=pod["metadata"]["uid"])
+            self._api.delete(POD, self.namespace, pod["metadata"]["name"], grace_seconds=0, uid=pod["metadata"]["uid"])
 
     def _pods(self, run_id: str) -> list[Object]:
-        return self._api.list(POD, self._namespace, of_run(run_id))[0]
+        return self._api.list(POD, self.namespace, of_run(run_id))[0]
 
     def _make(self, document: Object) -> Object:
         """The object as it is, made now or by whoever came first."""
@@ -148,7 +148,7 @@ class Groups:
         except Refused as refused:
             if refused.reason != "AlreadyExists":
                 raise
-        found = self._api.get(kind_of(document), self._namespace, document["metadata"]["name"])
+        found = self._api.get(kind_of(document), self.namespace, document["metadata"]["name"])
         if found is None:
             raise Away(f"{document['kind']} {document['metadata']['name']} was there, and is gone in the same moment")
         return found
@@ -156,7 +156,7 @@ class Groups:
     def _note(self, held: Object, name: str, value: str) -> None:
         """Write a note to that version of the claim. Raises Refused (Conflict) where it has changed since."""
         about = {"resourceVersion": held["metadata"]["resourceVersion"], "annotations": {name: value}}
-        self._api.patch(CONFIG_MAP, self._namespace, held["metadata"]["name"], {"metadata": about})
+        self._api.patch(CONFIG_MAP, self.namespace, held["metadata"]["name"], {"metadata": about})
 
 
 def notes_of(held: Object) -> dict[str, str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 import pytest
 
 from tests.conftest import until
@@ -143,6 +144,33 @@ class Cluster:
             forward.send_signal(signal.SIGTERM)
             forward.wait()
             forward.stdout.close()
+
+    @contextmanager
+    def without_api_server(self) -> Iterator[None]:
+        """Kill the API server of the cluster that was booted here, and start it again as it was."""
+        assert self.ours
+        (server,) = (one for one in psutil.process_iter(["name"]) if one.info["name"] == "kube-apiserver")
+        command, folder, space = server.cmdline(), server.cwd(), f"/proc/{server.pid}/ns/net"
+        handle = os.open(space, os.O_RDONLY)  # the namespace outlives its process as long as somebody holds it
+        server.kill()
+        server.wait()
+        try:
+            yield
+        finally:
+            inside = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{handle}", "--", *command]
+            with (Path(folder) / "log" / "kube-apiserver").open("ab") as log:
+                subprocess.Popen(
+                    inside, cwd=folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            until(self.answers, "the API server to be back", 60)
+            os.close(handle)
+
+    def answers(self) -> bool:
+        try:
+            self.kubectl("--request-timeout=5s", "get", "--raw", "/readyz")
+        except KubectlFailed:
+            return False
+        return True
 
     def _program(self, name: str) -> str:
         """kubectl of the cluster's own version comes first in its PATH."""

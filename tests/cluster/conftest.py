@@ -9,6 +9,7 @@ import pytest
 
 from dayrun.client import Client
 from demo.data import build, default_cache
+from k8s.api import Api
 from tests.cluster.cluster import Cluster, boot_environment
 from tests.cluster.installed import Installation, put_data, values
 from trainer.text import folder_in_package
@@ -39,6 +40,14 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     yield booted
     if not ran and not request.config.getoption("--keep-cluster", default=False):
         booted.end()
+
+
+@pytest.fixture(scope="session")
+def api(cluster: Cluster) -> Iterator[Api]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KUBECONFIG", cluster.environment["KUBECONFIG"])
+        patched.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        yield Api.from_environment()
 
 
 @pytest.fixture

@@ -51,11 +51,16 @@ def values(cluster: Cluster, claim: str | None) -> dict[str, Any]:
         "postgres": {"enabled": True, "persistence": {"enabled": False}, **part},
         "valkey": {"enabled": True, **part},
         "seaweedfs": {"enabled": True, "persistence": {"enabled": False}, **part},
-        "api": {"replicas": 1, "resources": {"requests": {"cpu": "50m"}}},
+        "api": {"replicas": 1, **reached(cluster), "resources": {"requests": {"cpu": "50m"}}},
         "worker": {"replicas": 1, "resources": {"requests": {"cpu": "50m"}}},
         "settings": {"stop_seconds": 20, "sweep_seconds": 1},
         "cluster": {"profile": {"hardware": {"h100": None, "cpu": CPU, "h200": SIMULATED}, "volumes": volumes, "pull_patience_seconds": 5}},
     }
+
+
+def reached(cluster: Cluster) -> dict[str, Any]:
+    """By a port of the node where it is ours: a forwarded port ends with the API server, and with the pod that it leads to."""
+    return {"service": {"type": "NodePort"}} if cluster.ours else {}
 
 
 class Installation:
@@ -83,6 +88,11 @@ class Installation:
 
     @contextmanager
     def client(self, key: str) -> Iterator[Client]:
+        if self.cluster.ours:
+            port = self.get("service", RELEASE)["spec"]["ports"][0]["nodePort"]
+            address = self.get("node", "node1")["status"]["addresses"][0]["address"]
+            yield Client(f"http://{address}:{port}", key=key)
+            return
         with self.cluster.reach(self.namespace, f"svc/{RELEASE}", 80) as port:
             yield Client(f"http://127.0.0.1:{port}", key=key)
 

@@ -28,14 +28,6 @@ SIMULATED = {"tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists",
 SMALL: dict[str, Any] = {"cpu_per_process": "1", "memory_per_process": "1Gi", "shared_memory_per_process": "64Mi"}
 
 
-@pytest.fixture(scope="session")
-def api(cluster: Cluster) -> Iterator[Api]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("KUBECONFIG", cluster.environment["KUBECONFIG"])
-        patched.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        yield Api.from_environment()
-
-
 @pytest.fixture
 def profile(namespace: str, cluster: Cluster) -> ClusterProfile:
     hardware = {"h200": {**H200, **SIMULATED, **SMALL}}

@@ -1,6 +1,7 @@
 """Runs from `POST /runs` to pictures, on dayrun as its chart installs it: real torchrun in pods, and what happens when something breaks."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -37,19 +38,17 @@ def test_the_demo_recipe_trains_as_a_pytorchjob_of_two_pods_and_shows_pictures(d
         "hardware": {"nodes": 2, "processes_per_node": 1, "threads_per_process": 1},
     }
     run = client.create_run("demo", overrides=overrides)
+    until_run(client, run, lambda run: run.state == "running", "train")
+    assert {pod["spec"]["containers"][0]["image"] for pod in dayrun.pods(run, 1)} == {dayrun.cluster.images.trainer}
+    said = client.logs(run.id, rank="launcher")
+    assert all(f"==> {run.id.replace('_', '-')}-1-{member}-0 <==" in said for member in ("master", "worker"))
     ended = until_run(client, run, lambda run: run.over, "end", patience=600)
     assert (ended.state, ended.attempt, ended.progress.step) == ("succeeded", 1, 40)
     assert attempts(dayrun, run) == ["1"]
-    pods = dayrun.pods(run, 1)
-    assert [pod["status"]["phase"] for pod in pods] == ["Succeeded", "Succeeded"]
-    assert {pod["spec"]["containers"][0]["image"] for pod in pods} == {dayrun.cluster.images.trainer}
     pictures = list(client.samples(run.id))
     assert {picture.step for picture in pictures} == {0, 20, 40}
     assert Image.open(io.BytesIO(client.picture(pictures[-1]))).size == (32, 32)
     assert all(client.logs(run.id, rank=rank) for rank in ("0", "1"))
-    said = client.logs(run.id, rank="launcher")
-    assert f"==> {run.id.replace('_', '-')}-1-master-0 <==" in said
-    assert f"==> {run.id.replace('_', '-')}-1-worker-0 <==" in said
 
 
 def test_a_killed_worker_pod_costs_one_attempt(dayrun: Installation, client: Client):
@@ -58,11 +57,12 @@ def test_a_killed_worker_pod_costs_one_attempt(dayrun: Installation, client: Cli
     dayrun.kubectl("delete", "pod", "--force", "--grace-period=0", f"{run.id.replace('_', '-')}-1-worker-0")
     again = until_run(client, run, lambda run: run.attempt == 2 and run.state == "running", "train again")
     assert again.cause is None
+    assert attempts(dayrun, run) == ["2"]  # what was left of the first was ended with it
     told = [event for event in client.events(run.id) if event.type == "state_changed" and event.data.get("cause")]
     assert told[0].data["cause"] == "preempted", told
     client.cancel(run.id)
     until_run(client, run, lambda run: run.state == "cancelled", "be cancelled")
-    assert attempts(dayrun, run) == ["1"]  # the second was stopped and is gone, the first failed and can be looked at
+    assert attempts(dayrun, run) == []
 
 
 def test_pause_and_resume_go_on_from_the_checkpoint(dayrun: Installation, client: Client):
@@ -172,3 +172,24 @@ def test_an_operator_that_restarts_changes_nothing(dayrun: Installation, client:
 def test_nobody_without_a_key_is_let_in(client: Client):
     with pytest.raises(httpx.HTTPStatusError):
         httpx.get(f"{client.url}/runs").raise_for_status()
+
+
+def test_pictures_are_drawn_and_weights_exported_by_programs_beside_training(dayrun: Installation, client: Client, tmp_path: Path):
+    overrides = {
+        "text": {"source": "/data/tower"},
+        "stages": [{"name": "32px", "pixels": 32, "steps": 20, "batch_size": 16}],
+        "schedule": {"warmup_steps": 5},
+        "checkpoints": {"every": 20},
+        "samples": {"sets": []},
+        "hardware": {"nodes": 1, "processes_per_node": 1, "threads_per_process": 1},
+    }
+    run = client.create_run("demo", overrides=overrides)
+    until_run(client, run, lambda run: run.state == "succeeded", "end")
+    draw = client.finished(client.draw(run.id, ["a red apple on a blue background"], step=20))
+    assert Image.open(io.BytesIO(client.picture(draw.pictures[0]))).size == (32, 32)
+    export = client.finished(client.export(run.id, step=20))
+    weights = next(file for file in export.files if file.path.endswith(".safetensors"))
+    client.download(weights, tmp_path / "weights")
+    assert (tmp_path / "weights").stat().st_size == weights.bytes
+    programs = dayrun.get("jobs", "-l", "dayrun.dev/program")["items"]
+    assert len(programs) == 2
