@@ -193,3 +193,8 @@ def test_pictures_are_drawn_and_weights_exported_by_programs_beside_training(day
     assert (tmp_path / "weights").stat().st_size == weights.bytes
     programs = dayrun.get("jobs", "-l", "dayrun.dev/program")["items"]
     assert len(programs) == 2
+
+
+def test_helms_own_test_submits_a_run_and_sees_it_end(dayrun: Installation):
+    said = dayrun.cluster.helm("test", "dayrun", "--namespace", dayrun.namespace, "--timeout", "10m")
+    assert "Phase:          Succeeded" in said
