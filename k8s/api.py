@@ -5,6 +5,7 @@ not know is never lost on the way.
 """
 
 import json
+import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class Api:
             try:
                 config.load_incluster_config(client_configuration=configuration)  # pyright: ignore[reportUnknownMemberType]
             except config.ConfigException:
-                config.load_kube_config(client_configuration=configuration)  # pyright: ignore[reportUnknownMemberType]
+                config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)  # pyright: ignore[reportUnknownMemberType]
         except (config.ConfigException, OSError) as error:
             raise Away(f"no service account of a pod and no usable KUBECONFIG: {error}") from error
         configuration.connection_pool_maxsize = 32

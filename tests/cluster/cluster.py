@@ -75,6 +75,11 @@ class Cluster:
             raise KubectlFailed(f"kubectl {' '.join(arguments)}: {done.stderr.decode(errors='replace').strip()}")
         return done.stdout.decode(errors="replace")
 
+    def try_kubectl(self, *arguments: str) -> str:
+        """What it prints, whatever it ends with: `auth can-i` says no by an exit code, too."""
+        done = subprocess.run([self._program("kubectl"), *arguments], env=self.environment, capture_output=True, text=True)
+        return done.stdout.strip()
+
     def helm(self, *arguments: str) -> str:
         """What it prints. Raises KubectlFailed."""
         done = subprocess.run([self._program("helm"), *arguments], env=self.environment, capture_output=True, text=True)

@@ -14,7 +14,7 @@ from k8s.api import CONFIG_MAP, NODE, POD, QUOTA, Api, Kind, Object, Refused
 from k8s.attempt import Attempt, name_of
 from k8s.launch import Groups
 from k8s.mirror import Mirror, Wanted
-from k8s.observe import Verdict
+from k8s.observe import LAUNCHED, Verdict, true_conditions
 from k8s.profile import ClusterProfile
 from k8s.render import claim, job
 from k8s.view import View
@@ -97,6 +97,49 @@ def test_a_group_is_begun_once_however_often_and_by_whomever(api: Api, profile: 
     assert sorted(pod["spec"]["nodeName"][:5] for pod in pods_of(api, profile, one)) == ["h200-", "h200-"]
 
 
+class Killed(BaseException):
+    """kill −9 of the process that launches."""
+
+
+class MortalApi(Api):
+    """Dies before or after its nth request."""
+
+    def __init__(self, api: Api, step: float) -> None:
+        self.__dict__.update(api.__dict__)
+        self._left = step
+
+    def _ask(self, *arguments: Any, **more: Any) -> Object:
+        self._left -= 0.5
+        if self._left <= 0:
+            raise Killed
+        answer = super()._ask(*arguments, **more)
+        self._left -= 0.5
+        if self._left <= 0:
+            raise Killed
+        return answer
+
+
+def test_one_who_is_killed_at_any_request_of_a_launch_makes_one_job(api: Api, profile: ClusterProfile, groups: Groups):
+    deaths, runs = 0, list[Attempt]()
+    while True:
+        one = simulated()
+        runs.append(one)
+        try:
+            Groups(MortalApi(api, (deaths + 1) / 2), profile).launch(one)
+        except Killed:
+            deaths += 1
+        else:
+            break
+        assert groups.launch(one)
+    assert deaths >= 10  # two lists, the claim, the job, the note: before each and after
+    jobs = api.list(groups.kind, profile.namespace)[0]
+    assert sorted(found["metadata"]["name"] for found in jobs) == sorted(one.name for one in runs)
+    for found in jobs:
+        held = api.get(CONFIG_MAP, profile.namespace, found["metadata"]["name"])
+        assert held is not None
+        assert held["metadata"]["annotations"][LAUNCHED] == found["metadata"]["uid"]
+
+
 def test_a_job_that_somebody_deletes_has_ended_and_is_not_made_again(api: Api, profile: ClusterProfile, groups: Groups, view: View):
     one = simulated()
     groups.launch(one)
@@ -163,6 +206,30 @@ def test_a_node_that_is_no_more_is_named_and_avoided(api: Api, cluster: Cluster,
     until(lambda: groups.launch(again), "room for the second attempt", 60)
     seen(view, again, all_run, "two pods elsewhere")
     assert {pod["spec"]["nodeName"] for pod in pods_of(api, profile, again)} <= {"h200-0", "h200-1", "h200-3"}
+
+
+def test_a_node_that_does_not_answer_any_more_is_waited_for_and_then_avoided(
+    api: Api, cluster: Cluster, profile: ClusterProfile, groups: Groups, view: View
+):
+    one = simulated(nodes=2)
+    groups.launch(one)
+    seen(view, one, all_run, "both pods to run")
+    silent = pods_of(api, profile, one)[0]["spec"]["nodeName"]
+    cluster.kubectl("annotate", "node", silent, "kwok.x-k8s.io/node-")  # nobody reports for it any more
+    try:
+        until(lambda: "Ready" not in true_conditions(api.get(NODE, None, silent) or {}), "the node to be given up by the cluster", 120)
+        assert not seen(view, one, lambda verdict: True, "a verdict").is_hopeless  # it may come back
+        broken = seen(view, one, lambda verdict: verdict.is_hopeless, "the break")
+        assert (broken.cause, broken.bad_nodes) == ("node_lost", [silent])
+        groups.stop(one.run_id, one.number, force=True)
+        again = replace(simulated(nodes=2, number=2, run_id=one.run_id), avoid_nodes=(silent,))
+        until(lambda: groups.launch(again), "room for the second attempt", 60)
+    finally:
+        cluster.kubectl("annotate", "node", silent, "kwok.x-k8s.io/node=fake", "--overwrite")
+    seen(view, again, all_run, "two pods elsewhere")
+    assert silent not in {
+        pod["spec"]["nodeName"] for pod in pods_of(api, profile, again) if pod["metadata"]["labels"]["dayrun.dev/attempt"] == "2"
+    }
 
 
 def test_what_has_no_room_says_so_in_the_schedulers_words(groups: Groups, view: View):
