@@ -26,12 +26,31 @@ class Change(Figures):
 class Verdict(Figures):
     about: Literal["memory", "hours", "dollars", "trainer", "quota", "cluster", "assumption"] = Field(
         description="trainer: what this trainer cannot do yet; quota: what the project has no room or money for; "
-        "cluster: what its nodes can never hold."
+        "cluster: what its nodes, quotas and queue can never hold, or do not take."
     )
     level: Literal["ok", "unsure", "no", "note"] = Field(description="unsure: the expected figure holds, an end of its interval does not.")
-    at: str = Field(description="JSON pointer into the recipe.")
+    at: str = Field(description="JSON pointer into the recipe; or `profile:` and one into the profile of the cluster.")
     because: str = Field(description="With the arithmetic.")
     nearest: list[Change] = Field(default=[], description="Values that would work, most like the recipe's first.")
+
+
+class Finding(Figures):
+    """What was found about one thing that a run needs of a cluster."""
+
+    check: Literal["cluster", "manifest", "quota", "queue", "nodes", "image", "store", "group"] = Field(
+        description="manifest: whether the API server takes what would be launched; store: of run folders, with the run's own credentials; "
+        "group: pods of the run's shape, for seconds."
+    )
+    level: Literal["ok", "unsure", "no", "note"] = Field(
+        description="unsure: it may mend, or another may mend it; note: it may be otherwise in a minute."
+    )
+    at: str = Field(
+        default="",
+        description="What to change: a JSON pointer into the recipe, `profile:` and one into the cluster's profile, or `setting:` and one "
+        "of the service's.",
+    )
+    because: str
+    nearest: list[Change] = Field(default=[], description="Values that would work.")
 
 
 class Plan(Figures):

@@ -6,8 +6,10 @@ not know is never lost on the way.
 
 import json
 import os
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -32,6 +34,7 @@ PLURALS = {
     "PyTorchJob": "pytorchjobs",
     "TrainJob": "trainjobs",
     "LocalQueue": "localqueues",
+    "ClusterQueue": "clusterqueues",
     "Workload": "workloads",
 }
 
@@ -70,6 +73,7 @@ NODE = Kind("v1", "Node", namespaced=False)
 QUOTA = Kind("v1", "ResourceQuota")
 BATCH_JOB = Kind("batch/v1", "Job")
 LOCAL_QUEUE = Kind("kueue.x-k8s.io/v1beta1", "LocalQueue")
+CLUSTER_QUEUE = Kind("kueue.x-k8s.io/v1beta1", "ClusterQueue", namespaced=False)
 WORKLOAD = Kind("kueue.x-k8s.io/v1beta1", "Workload")
 
 
@@ -85,6 +89,7 @@ class Api:
         self._pool: urllib3.PoolManager = client.rest_client.pool_manager
         self.requests = 0
         """How many were sent, watches included."""
+        self._ends_at: float | None = None
 
     @classmethod
     def from_environment(cls) -> "Api":
@@ -99,6 +104,12 @@ class Api:
             raise Away(f"no service account of a pod and no usable KUBECONFIG: {error}") from error
         configuration.connection_pool_maxsize = 32
         return cls(ApiClient(configuration))
+
+    def within(self, seconds: float) -> "Api":
+        """The same API server, for somebody who does not wait: whatever is not answered `seconds` from now on is Away."""
+        hurried = copy(self)
+        hurried._ends_at = time.monotonic() + seconds
+        return hurried
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """None where there is none. Raises Away and Refused."""
@@ -193,6 +204,11 @@ class Api:
         content = None
         if body is not None:
             content, headers["Content-Type"] = json.dumps(body).encode(), content_type
+        connect_seconds = CONNECT_SECONDS
+        if self._ends_at is not None:
+            if (left := self._ends_at - time.monotonic()) <= 0:
+                raise Away(f"{method} {path}: no time is left")
+            connect_seconds, read_seconds = min(connect_seconds, left), min(read_seconds, left)
         self.requests += 1
         try:
             answer = self._pool.request(
@@ -202,7 +218,7 @@ class Api:
                 headers=headers,
                 preload_content=False,
                 retries=False,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+                timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
             )
             try:
                 if answer.status >= 400:

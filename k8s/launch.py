@@ -63,6 +63,11 @@ class Groups:
                 self._api.delete(self.kind, self.namespace, attempt.name, uid=made["metadata"]["uid"])
         return True
 
+    def rehearse(self, attempt: Attempt) -> None:
+        """Let the API server and its webhooks judge what `launch` would make, and make nothing. Raises as `launch` does."""
+        self._api.create(claim(attempt, self._owned()), dry_run=True)
+        self._api.create(job(attempt, self._profile), dry_run=True)
+
     def stop(self, run_id: str, attempt: int, force: bool) -> None:
         """Let every pod write its checkpoint and end; with `force`, end them now. An attempt that never began never will.
 

@@ -19,6 +19,8 @@ AFTER_STOP_SECONDS = 15
 """For torchrun to end after the trainer has, before the kubelet kills both."""
 UNITS = {
     "": 1.0,
+    "n": 1e-9,
+    "u": 1e-6,
     "m": 1e-3,
     "k": 1e3,
     "M": 1e6,
@@ -30,6 +32,8 @@ UNITS = {
     "Ti": 2.0**40,
     "P": 1e15,
     "Pi": 2.0**50,
+    "E": 1e18,
+    "Ei": 2.0**60,
 }
 
 
@@ -234,7 +238,7 @@ def spread(attempt: Attempt, hardware: Hardware) -> list[Object]:
 
 def amount(quantity: str) -> float:
     """A quantity as a number: of cores, of bytes."""
-    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", quantity).groups()  # pyright: ignore[reportOptionalMemberAccess]
+    number, unit = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", quantity).groups()  # pyright: ignore[reportOptionalMemberAccess]
     return float(number) * UNITS[unit]
 
 

@@ -1,10 +1,11 @@
-"""What a launcher is: four verbs, and what can be observed. The reconciler knows nothing else of where a run trains."""
+"""What a launcher is: a few verbs, and what can be observed. The reconciler knows nothing else of where a run trains."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from dayrun.plan import Verdict
 from dayrun.recipe import Recipe
 from dayrun.run_folder import Cause
 
@@ -88,6 +89,10 @@ class Launcher(Protocol):
 
     def manifest(self, order: Order) -> dict[str, Any]:
         """What `launch` starts, for people to read. Raises Unsuitable."""
+        ...
+
+    def verdicts(self, order: Order) -> list[Verdict]:
+        """What here stands against it, as far as it can be told in two seconds and without starting anything. May block as long."""
         ...
 
     def old(self, at: datetime) -> list[tuple[str, int]]:

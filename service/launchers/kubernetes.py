@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from dayrun.plan import Change, Verdict
 from dayrun.run_folder import Cause
 from k8s.api import Api, Away, Refused
 from k8s.attempt import Attempt
 from k8s.launch import Groups
 from k8s.pods import NoSuchHardware, TooWide
+from k8s.preflight import quick
 from k8s.profile import ClusterProfile
 from k8s.program import Programs
 from k8s.render import claim, job
@@ -31,7 +33,7 @@ log = logging.getLogger("dayrun")
 
 class KubernetesLauncher:
     def __init__(self, settings: Settings, profile: ClusterProfile, api: Api) -> None:
-        self._settings, self._profile = settings, profile
+        self._settings, self._profile, self._api = settings, profile, api
         self.groups = Groups(api, profile)
         self._view = View(api, profile, self.groups)
         self._starting = threading.Lock()
@@ -101,6 +103,15 @@ class KubernetesLauncher:
         with suitable(order):
             objects = [claim(attempt, self._profile), job(attempt, self._profile)]
         return {"apiVersion": "v1", "kind": "List", "items": objects}
+
+    def verdicts(self, order: Order) -> list[Verdict]:
+        try:
+            with suitable(order):
+                found = quick(self._api, self._profile, self._attempt(order))
+        except Unsuitable as error:
+            nearest = [Change(at=error.at, value=value) for value in error.nearest]
+            return [Verdict(about="cluster", level="no", at=error.at, because=error.because, nearest=nearest)]
+        return [Verdict(about="cluster", level=one.level, at=one.at, because=one.because, nearest=one.nearest) for one in found]
 
     def unfinished(self) -> list[tuple[str, int]]:
         return self._view.unfinished() if self._started and self._view.is_current else []

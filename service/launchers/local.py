@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from dayrun.plan import Verdict
 from service.launchers import Launched, Observation, Order
 from service.launchers.watched import ROOT, WatchedCommand
 from service.settings import Settings
@@ -46,6 +47,10 @@ class LocalLauncher:
         }
         log = self._settings.launch_folder(order.run_id, order.attempt) / "launcher.log"  # here, wherever the run folder is
         return {"launcher": "local", "command": command, "environment": environment, "log": str(log)}
+
+    def verdicts(self, order: Order) -> list[Verdict]:
+        """None: a machine has what it has, and the plan has looked at it."""
+        return []
 
     def observe(self, run_id: str, attempt: int) -> Observation:
         watched = self._watched(run_id, attempt)

@@ -1,10 +1,11 @@
 """Plans over HTTP: in and out, nothing else."""
 
-from typing import Any
+import asyncio
 
 from fastapi import APIRouter, Response
 
-from dayrun.plan import Change, Plan, Verdict
+from dayrun.estimate import Estimate
+from dayrun.plan import Verdict
 from dayrun.recipe import Recipe
 from service.access import Permit
 from service.context import Context, Ctx
@@ -34,11 +35,12 @@ async def plan_run(response: Response, context: Ctx, permit: CreateRuns, new: Ne
             new = await named(session, new, new.recipe, permit)
         recipe = runs.effective_recipe(new, for_training=False)
         found = await plans.plan_of(session, recipe, project, context.settings.accelerators, context.history)
-    response.headers["ETag"] = tag(new, recipe, found)
+    verdicts = [*found.verdicts, *await of_launcher(context, recipe)]
+    response.headers["ETag"] = tag(new, recipe, found.estimate, verdicts)
     try:
-        manifest, verdicts = manifest_of(context, recipe), found.verdicts
-    except Unsuitable as error:
-        manifest, verdicts = None, [*found.verdicts, of_cluster(error)]
+        manifest = context.launcher.manifest(order_of(context, recipe))
+    except Unsuitable:  # a verdict says so
+        manifest = None
     return PlanAnswer(
         recipe=recipe.model_dump(mode="json"),
         estimate=found.estimate,
@@ -48,21 +50,24 @@ async def plan_run(response: Response, context: Ctx, permit: CreateRuns, new: Ne
     )
 
 
-def of_cluster(error: Unsuitable) -> Verdict:
-    nearest = [Change(at=error.at, value=value) for value in error.nearest]
-    return Verdict(about="cluster", level="no", at=error.at, because=error.because, nearest=nearest)
+async def of_launcher(context: Context, recipe: Recipe) -> list[Verdict]:
+    """What stands against it where it would be launched."""
+    return await asyncio.to_thread(context.launcher.verdicts, order_of(context, recipe))
 
 
-def tag(new: NewRun, recipe: Recipe, found: Plan) -> str:
-    """Changes with whatever a reader of the plan would decide by: the recipe, the predicted figures, the verdicts."""
-    verdicts = [(verdict.about, verdict.level, verdict.at) for verdict in found.verdicts]
-    figures = [found.estimate.hours.model_dump(), found.estimate.dollars.model_dump(), found.estimate.peak_bytes_per_process.model_dump()]
-    return f'"{plans.fingerprint(new.project, recipe.model_dump(mode="json"), figures, verdicts)}"'
-
-
-def manifest_of(context: Context, recipe: Recipe) -> dict[str, Any]:
+def order_of(context: Context, recipe: Recipe, run_id: str = "run_to_be") -> Order:
     settings = context.settings
-    return context.launcher.manifest(Order("run_to_be", 1, settings.run_url("run_to_be"), recipe, settings.stop_seconds))
+    return Order(run_id, 1, settings.run_url(run_id), recipe, settings.stop_seconds)
+
+
+def tag(new: NewRun, recipe: Recipe, estimate: Estimate, verdicts: list[Verdict]) -> str:
+    """Changes with whatever a reader of the plan would decide by: the recipe, the predicted figures, the verdicts.
+
+    Of the cluster only what stands against the run: that it is busy, or does not answer for a moment, makes no plan stale.
+    """
+    lasting = [(one.about, one.level, one.at) for one in verdicts if one.about != "cluster" or one.level in ("no", "unsure")]
+    figures = [estimate.hours.model_dump(), estimate.dollars.model_dump(), estimate.peak_bytes_per_process.model_dump()]
+    return f'"{plans.fingerprint(new.project, recipe.model_dump(mode="json"), figures, lasting)}"'
 
 
 async def must_still_hold(context: Context, new: NewRun, recipe: Recipe, permit: Permit, match: str) -> None:
@@ -70,7 +75,8 @@ async def must_still_hold(context: Context, new: NewRun, recipe: Recipe, permit:
     async with context.database.read() as session:
         project = await projects.find(session, new.project, permit)
         found = await plans.plan_of(session, recipe, project, context.settings.accelerators, context.history)
-    if match.strip() != "*" and (False, tag(new, recipe, found)) not in tags_of(match):
+    verdicts = [*found.verdicts, *await of_launcher(context, recipe)]
+    if match.strip() != "*" and (False, tag(new, recipe, found.estimate, verdicts)) not in tags_of(match):
         raise Problem(
             412,
             "the plan that If-Match names is no longer what would be run: the recipe, the prediction or a verdict has changed; plan again",

@@ -6,6 +6,11 @@ import httpx
 import pytest
 
 from dayrun.client import Run, ServiceError
+from dayrun.plan import Verdict
+from dayrun.plan import plan as planned
+from dayrun.rules import load
+from service.plans.endpoints import tag
+from service.runs.schemas import NewRun
 from tests.conftest import Service, until
 from tests.tiny import tiny_recipe
 
@@ -114,3 +119,12 @@ def test_the_next_plan_has_learnt_from_the_last_run(http: httpx.Client, finished
         return share if share["source"] == "calibrated" else None
 
     assert until(calibrated, "a plan that knows of the run")["runs"] >= 1
+
+
+def test_a_cluster_that_is_busy_or_away_makes_no_plan_stale_and_one_that_refuses_does(tiny_data: Path):
+    recipe = load(tiny_recipe(tiny_data))
+    new, estimate = NewRun(recipe=tiny_recipe(tiny_data)), planned(recipe).estimate
+    said = {level: Verdict(about="cluster", level=level, at="/hardware/nodes", because="") for level in ("ok", "note", "unsure", "no")}
+    roomy = tag(new, recipe, estimate, [said["ok"], said["note"]])
+    assert tag(new, recipe, estimate, [said["note"]]) == tag(new, recipe, estimate, []) == roomy
+    assert len({roomy, tag(new, recipe, estimate, [said["unsure"]]), tag(new, recipe, estimate, [said["no"]])}) == 3
