@@ -39,7 +39,11 @@ def kinds(cluster: Cluster) -> Iterator[None]:
 
 @pytest.mark.parametrize("values", VALUES)
 def test_the_api_server_takes_every_values_file(cluster: Cluster, namespace: str, kinds: None, values: str):
-    objects = cluster.helm("template", "dayrun", str(CHART), "--namespace", namespace, "-f", str(CHART / "ci" / f"{values}.yaml"))
+    file, version = (
+        str(CHART / "ci" / f"{values}.yaml"),
+        json.loads(cluster.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"],
+    )
+    objects = cluster.helm("template", "dayrun", str(CHART), "--namespace", namespace, "--kube-version", version, "-f", file)
     runs = {one["metadata"]["namespace"] for one in yaml.safe_load_all(objects) if one and "namespace" in one["metadata"]}
     for other in runs - {namespace}:
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
