@@ -50,7 +50,7 @@ def test_the_api_server_takes_every_values_file(cluster: Cluster, namespace: str
 
     def taken() -> str | None:
         try:
-            return cluster.kubectl("apply", "--server-side", "--dry-run=server", "--namespace", namespace, "-f", "-", stdin=objects)
+            return cluster.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=objects)
         except KubectlFailed as error:
             if "no matches for kind" in str(error):  # a definition is served a moment after it is established
                 return None
