@@ -39,7 +39,7 @@ stack: $(VENV)/dev.stamp parts ## Postgres, Valkey and S3 on free ports of this 
 	@$(BIN)/python -m service.stack
 
 test: $(VENV)/dev.stamp chromium parts ## Every test but the long ones, about ten minutes on two cores
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 test-long: $(VENV)/dev.stamp parts ## The long tests: every kill on Postgres too, a rolling restart under load, thousands of odd requests
 	@$(BIN)/python -m pytest -m long $(PYTEST_FLAGS)

@@ -41,9 +41,12 @@ def key_of(item: Object) -> Key:
 
 
 class Mirror:
-    """The objects of one kind. Reading never waits and never asks the cluster. `changed` is called with each object that changed."""
+    """The objects of one kind. Reading never waits and never asks the cluster.
 
-    def __init__(self, api: Api, wanted: Wanted, changed: Callable[[Object], None] | None = None) -> None:
+    changed: called with each object that changed, and whether it is gone: then with its last state that is known.
+    """
+
+    def __init__(self, api: Api, wanted: Wanted, changed: Callable[[Object, bool], None] | None = None) -> None:
         self._api, self._wanted, self._changed = api, wanted, changed
         self._objects: dict[Key, Object] = {}
         self._version = ""
@@ -119,7 +122,7 @@ class Mirror:
         self._filled.set()
         for key in before.keys() | fresh.keys():
             if version_of(before.get(key)) != version_of(fresh.get(key)):
-                self._tell(fresh.get(key) or before[key])
+                self._tell(fresh.get(key) or before[key], key not in fresh)
 
     def _watch(self) -> None:
         wanted = self._wanted
@@ -143,11 +146,11 @@ class Mirror:
             else:
                 self._objects[key] = lean(item)
         if type == "DELETED" or version_of(before) != version_of(item):
-            self._tell(item)
+            self._tell(item, type == "DELETED")
 
-    def _tell(self, item: Object) -> None:
+    def _tell(self, item: Object, gone: bool) -> None:
         if self._changed is not None:
-            self._changed(item)
+            self._changed(item, gone)
 
 
 def lean(item: Object) -> Object:

@@ -266,7 +266,9 @@ def time_of(job: Object, conditions: dict[str, Object]) -> datetime | None:
 
 
 def deletion_asked_at(pod: Object) -> datetime:
-    """When somebody asked for it: `deletionTimestamp` is when the grace from then on is over."""
+    """When somebody asked for it: `deletionTimestamp` is when the grace from then on is over. Unknown of one never seen to go."""
+    if "deletionTimestamp" not in pod["metadata"]:
+        return datetime.min.replace(tzinfo=UTC)
     grace = timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds", 0))
     return datetime.fromisoformat(pod["metadata"]["deletionTimestamp"]).astimezone(UTC) - grace
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from k8s.api import BATCH_JOB, POD, Api, Object, Refused
 from k8s.attempt import DAYRUN, MANAGED_BY, label_of
-from k8s.observe import Verdict, causes_of_pod, exit_code_of, moment, true_conditions, unique, unknown_node
+from k8s.observe import STOPPED, Verdict, causes_of_pod, exit_code_of, moment, true_conditions, unique, unknown_node
 from k8s.pods import CACHE_FOLDER, restricted, restricted_container, times, variables
 from k8s.profile import ClusterProfile, Hardware
 
@@ -38,7 +38,12 @@ def render(program_id: str, arguments: list[str], profile: ClusterProfile, secon
     return {
         "apiVersion": BATCH_JOB.api_version,
         "kind": BATCH_JOB.kind,
-        "metadata": {"name": label_of(program_id), "namespace": profile.namespace, "labels": labels},
+        "metadata": {
+            "name": label_of(program_id),
+            "namespace": profile.namespace,
+            "labels": labels,
+            "annotations": {STOPPED: "before it began"} if suspended else {},
+        },
         "spec": {
             "backoffLimit": 0,
             "suspend": suspended,
@@ -87,7 +92,9 @@ class Programs:
     def stop(self, program_id: str, force: bool) -> None:
         """End it; one that never began never will. Raises Away and Refused."""
         if not self._make(render(program_id, ["-c", ""], self._profile, 1, suspended=True)):
-            self._api.patch(BATCH_JOB, self._profile.namespace, label_of(program_id), {"spec": {"suspend": True}})
+            # the note, too: Kueue suspends jobs for reasons of its own
+            stopped = {"metadata": {"annotations": {STOPPED: "by dayrun"}}, "spec": {"suspend": True}}
+            self._api.patch(BATCH_JOB, self._profile.namespace, label_of(program_id), stopped)
         if force:
             for pod in self._pods(program_id):
                 self._api.delete(POD, self._profile.namespace, pod["metadata"]["name"], grace_seconds=0, uid=pod["metadata"]["uid"])
@@ -108,7 +115,7 @@ class Programs:
             evidence = unique([*(line for _, line in causes), conditions[FAILED].get("message", ""), *words])
             at = moment(conditions[FAILED].get("lastTransitionTime"))
             return Verdict("ended", code, at, causes[0][0] if causes else None, evidence)
-        if job["spec"].get("suspend") and not status.get("active"):
+        if STOPPED in job["metadata"].get("annotations", {}) and not status.get("active"):
             return Verdict("ended", evidence=["it was stopped"])
         return Verdict("running")
 

@@ -82,10 +82,10 @@ class View:
         found = ((attempt_of(claim["metadata"]["labels"]), claim["metadata"]["creationTimestamp"]) for claim in self._claims.all())
         return [(key, datetime.fromisoformat(made)) for key, made in found if key is not None]
 
-    def _pod_changed(self, pod: Object) -> None:
-        """Keep the last state of each pod that is being deleted: once it is gone, nobody else knows it."""
+    def _pod_changed(self, pod: Object, gone: bool) -> None:
+        """Keep the last state of each pod that is deleted: once it is gone, nobody else knows it."""
         metadata = pod["metadata"]
-        if "deletionTimestamp" not in metadata:
+        if not gone and "deletionTimestamp" not in metadata:
             return
         with self._lock:
             self._gone[metadata["uid"]] = pod

@@ -196,7 +196,8 @@ def insertion(shapes: tuple[tuple[type[Base], tuple[str, ...]], ...]) -> Select[
     """
     kinds: dict[type[Base], list[dict[str, Any]]] = {}
     for number, (kind, names) in enumerate(shapes):
-        kinds.setdefault(kind, []).append({name: bindparam(f"{name}_{number}") for name in names})
+        types = {name: column.type for name, column in table_of(kind).columns.items()}  # of a second row nobody would look them up
+        kinds.setdefault(kind, []).append({name: bindparam(f"{name}_{number}", type_=types[name]) for name in names})
     parts = [insert(table_of(kind)).values(given).inline().cte(kind.__tablename__ + "_new") for kind, given in kinds.items()]
     return select(literal(1)).add_cte(*parts)
 

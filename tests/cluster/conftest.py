@@ -77,6 +77,7 @@ def dayrun(cluster: Cluster, tiny_data: Path, demo_data: Path) -> Iterator[Insta
     installed = Installation(cluster, name, values(cluster, put_data(cluster, name, folders)))
     installed.upgrade()
     yield installed
+    cluster.helm("uninstall", "dayrun", "--namespace", name)  # what it has beside the namespace goes only so
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 

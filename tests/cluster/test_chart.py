@@ -17,6 +17,8 @@ from tests.k8s.profiles import PROFILES
 from tests.k8s.test_render import CASES, attempt
 from tools.schemas import CRDS
 
+OTHERS = {"dayrun.dev/of": "chart-tests"}
+"""Labels of the namespaces that values files name."""
 TRAINJOBS = {"github.com/kubeflow/trainer/v2@v2.0.0": ["manifests/base/crds/trainer.kubeflow.org_trainjobs.yaml"]}
 
 
@@ -35,26 +37,29 @@ def kinds(cluster: Cluster) -> Iterator[None]:
         cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
     yield
     cluster.kubectl("delete", "crd", *made, "--wait=false")
+    cluster.kubectl("delete", "namespace", "--wait=false", *(f"--selector={name}={value}" for name, value in OTHERS.items()))
 
 
 @pytest.mark.parametrize("values", VALUES)
 def test_the_api_server_takes_every_values_file(cluster: Cluster, namespace: str, kinds: None, values: str):
-    objects = cluster.helm("template", "dayrun", str(CHART), "--namespace", namespace, "-f", str(CHART / "ci" / f"{values}.yaml"))
+    file, version = (
+        str(CHART / "ci" / f"{values}.yaml"),
+        json.loads(cluster.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"],
+    )
+    objects = cluster.helm("template", "dayrun", str(CHART), "--namespace", namespace, "--kube-version", version, "-f", file)
     runs = {one["metadata"]["namespace"] for one in yaml.safe_load_all(objects) if one and "namespace" in one["metadata"]}
     for other in runs - {namespace}:
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
+        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other, "labels": OTHERS}})
 
     def taken() -> str | None:
         try:
-            return cluster.kubectl("apply", "--server-side", "--dry-run=server", "--namespace", namespace, "-f", "-", stdin=objects)
+            return cluster.kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=objects)
         except KubectlFailed as error:
             if "no matches for kind" in str(error):  # a definition is served a moment after it is established
                 return None
             raise
 
     said = until(taken, "the API server's answer", 30)
-    for other in runs - {namespace}:
-        cluster.kubectl("delete", "namespace", other, "--wait=false")
     assert len(said.splitlines()) == sum(1 for one in yaml.safe_load_all(objects) if one)
 
 

@@ -56,6 +56,9 @@ class Machines:
     def logs(self, run_id: str, attempt: int) -> str | None:
         return None
 
+    def unfinished(self) -> list[tuple[str, int]]:
+        return [key for key, seen in self.attempts.items() if seen.launched == Launched.RUNNING]
+
     def manifest(self, order: Order) -> dict[str, Any]:
         return {}
 
