@@ -48,6 +48,9 @@ def tried(api: Api, profile: ClusterProfile, attempt: Attempt, with_nodes: bool,
         found += try_store(api, small, attempt, seconds / 2 if with_nodes else seconds)
         if with_nodes and any(one.level != "ok" for one in found):
             found.append(Finding(check="group", level="note", because="not tried: what stands above comes first"))
+        elif with_nodes and profile.back_end != "pytorchjob":  # a TrainJob has no deadline of its own, and could outlive us
+            because = f"not tried: nodes are tried by PyTorchJobs, and runs here are launched by {profile.back_end}"
+            found.append(Finding(check="group", level="note", because=because))
         elif with_nodes:
             found += try_group(api, small, attempt, demand, ends_at - time.monotonic())
     except Away:

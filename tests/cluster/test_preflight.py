@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from dayrun import builtin
 from dayrun.cli import main
+from dayrun.client import Client
 from dayrun.objects import Prefix
 from dayrun.plan import Finding
 from dayrun.recipe import merge_patch
@@ -196,3 +197,20 @@ def test_the_command_tries_a_group_of_the_runs_shape_and_says_how_fast_it_is(
     assert rates, found
     assert all("TFLOP/s, sums at" in rate for rate in rates), rates
     until(lambda: nothing_is_left(api, namespace), "the trial to be gone", 60)
+
+
+def test_the_account_that_the_chart_makes_may_look_at_all_that_a_preflight_looks_at(client: Client):
+    recipe = tiny_recipe("tiny", processes=1)
+    recipe["hardware"] |= {"nodes": 2}
+    planned = [verdict for verdict in client.plan(recipe).verdicts if verdict["about"] == "cluster"]
+    assert {verdict["level"] for verdict in planned} == {"ok", "note"}, planned
+    tried = client.preflight(recipe).findings
+    assert {(one["check"], one["level"]) for one in tried} == {
+        ("manifest", "ok"),
+        ("quota", "ok"),
+        ("nodes", "ok"),
+        ("nodes", "note"),
+        ("image", "ok"),
+        ("store", "ok"),
+    }, tried
+    assert not [one for one in [*planned, *tried] if "could not be looked at" in one["because"]]
