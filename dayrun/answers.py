@@ -183,6 +183,13 @@ class Planned(BaseModel):
     can_start: bool
 
 
+class Preflight(BaseModel):
+    """What a cluster showed when it was tried. `findings` are those of `dayrun.plan`, as JSON."""
+
+    findings: list[dict[str, Any]]
+    can_start: bool
+
+
 class RunEstimate(BaseModel):
     """Predicted, renewed and compared figures of a run, as `dayrun.estimate` and `dayrun.calibration` have them, as JSON."""
 

@@ -419,6 +419,7 @@ def one_setting(setting: str) -> dict[str, Any]:
 from dayrun import cli_access as cli_access  # noqa: E402
 from dayrun import cli_log as cli_log  # noqa: E402
 from dayrun import cli_money as cli_money  # noqa: E402
+from dayrun import cli_preflight as cli_preflight  # noqa: E402
 from dayrun import cli_work as cli_work  # noqa: E402
 
 for command in (cli_log.events, cli_log.audit, cli_log.webhooks):

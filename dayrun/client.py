@@ -37,6 +37,7 @@ from dayrun.answers import (
     MemberRole,
     Move,
     Planned,
+    Preflight,
     Project,
     ProjectUsage,
     Run,
@@ -53,6 +54,8 @@ from dayrun.webhooks import AuditEntry, Delivery, ProjectEvent, Webhook
 DEFAULT_URL = "http://127.0.0.1:8765"
 HOLD_SECONDS = 20
 """How long an answer may be held back for news: less than the time-out of a request."""
+PREFLIGHT_SECONDS = 240.0
+"""A preflight ends by itself after three minutes."""
 T = TypeVar("T", bound=BaseModel)
 J = TypeVar("J", bound=Job)
 Point = tuple[int, float, datetime]
@@ -115,6 +118,14 @@ class Client:
         """What a run of `recipe` would be, take and cost, as of now; nothing is stored. Raises ServiceError."""
         answer = self._post("/runs:plan", None, {"recipe": recipe, "overrides": overrides, "project": project})
         return Planned.model_validate({**answer.json(), "tag": answer.headers["ETag"]})
+
+    def preflight(
+        self, recipe: str | dict[str, Any], *, overrides: dict[str, Any] | None = None, project: str = "default", nodes: bool = False
+    ) -> Preflight:
+        """Try the cluster for a run of `recipe`, `nodes`: with pods of its shape. Takes minutes; nothing is left. Raises ServiceError."""
+        body = {"recipe": recipe, "overrides": overrides, "project": project}
+        answer = self._send("POST", "/runs:preflight", params={"nodes": nodes}, json=body, timeout=PREFLIGHT_SECONDS)
+        return Preflight.model_validate(answer.json())
 
     def estimate(self, run_id: str) -> RunEstimate:
         """The plan that a run was accepted with, what it looks like now, and what it came to."""

@@ -1,6 +1,7 @@
 """A plan on a terminal: what it takes by stage, where FLOP and memory go, what stands in its way. Prints; decides nothing."""
 
 import json
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -8,7 +9,7 @@ from rich.text import Text
 
 from dayrun.estimate import Estimate, StageEstimate
 from dayrun.memory import Bytes
-from dayrun.plan import Change, Plan, Verdict
+from dayrun.plan import Change, Finding, Plan, Verdict
 from dayrun.quantities import Interval
 
 MARKS = {"ok": ("✓", "green"), "unsure": ("?", "yellow"), "no": ("✗", "red"), "note": ("·", "dim")}
@@ -116,7 +117,7 @@ def bytes_of(parts: list[Bytes], name: str) -> Text:
     return next((gigabytes(part.bytes) for part in parts if part.name == name), Text("–"))
 
 
-def verdict_lines(verdicts: list[Verdict]) -> Table:
+def verdict_lines(verdicts: Sequence[Verdict | Finding]) -> Table:
     table = Table.grid(padding=(0, 1))
     for verdict in sorted(verdicts, key=lambda v: list(MARKS).index(v.level)):
         near = f"; nearest: {', '.join(change(one, verdict.at) for one in verdict.nearest)}" if verdict.nearest else ""

@@ -162,7 +162,7 @@ class Api:
 
     def watch(
         self, kind: Kind, namespace: str | None, version: str, labels: str, fields: str, seconds: int, silence_seconds: float
-    ) -> Iterator[Object]:
+    ) -> Generator[Object]:
         """Changes after `version`, as {type, object}, until the server ends it after `seconds`.
 
         Raises Away when nothing, not even a bookmark, comes for `silence_seconds`, and Refused (410) when `version` is too old.

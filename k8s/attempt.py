@@ -27,6 +27,7 @@ class Attempt:
     deadline_seconds: float | None = None  # the job is ended by Kubernetes itself after this
     avoid_nodes: tuple[str, ...] = ()
     block: str | None = None  # the network block that has room for all of it
+    program: tuple[str, ...] = ()  # module and arguments that torchrun starts in place of the trainer: then it is no attempt of a run
 
     @property
     def name(self) -> str:
@@ -35,7 +36,10 @@ class Attempt:
 
     @property
     def labels(self) -> dict[str, str]:
-        return {**labels_of(self.run_id, self.number), PROJECT: self.project}
+        ours = labels_of(self.run_id, self.number)
+        if self.program:
+            del ours[ATTEMPT]  # by which whoever looks after runs would find it, and end it
+        return {**ours, PROJECT: self.project}
 
 
 def name_of(run_id: str, number: int) -> str:

@@ -70,6 +70,11 @@ def fewer_processes(limit: float, a_pod: float, demand: Demand) -> list[Change]:
     return [Change(at=PROCESSES, value=fits)] if fits >= 1 else []
 
 
+def counted(number: int, what: str) -> str:
+    """1 node, 2 nodes, 3 processes."""
+    return f"{number:,} {what}" + ("" if number == 1 else "es" if what.endswith("s") else "s")
+
+
 def shown(name: str, value: float) -> str:
     """An amount of a resource as people write it."""
     return f"{value / 2**30:.4g}Gi" if "memory" in name or "storage" in name else f"{value:.6g}"

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from dayrun.plan import Change, Finding
 from k8s.api import Object
-from k8s.demand import NODES, PROCESSES, Demand, fewer_processes, named, shown, times_in
+from k8s.demand import NODES, PROCESSES, Demand, counted, fewer_processes, named, shown, times_in
 from k8s.observe import true_conditions
 from k8s.pods import amount
 
@@ -16,7 +16,7 @@ STATES = "node.kubernetes.io/"
 
 def of_nodes(nodes: list[Object], pods: Iterable[Object], demand: Demand, others: Iterable[Object] = ()) -> list[Finding]:
     """nodes: those with the labels of the kind; pods: ours; others: nodes to name labels of, where none is of the kind."""
-    hardware, ask = demand.hardware, f"{demand.kind} pods of {demand.processes} processes"
+    hardware, ask = demand.hardware, f"of {counted(demand.processes, 'process')} each"
     if not nodes:
         return [no_such_nodes(demand, others)]
     suiting = [node for node in nodes if not keeps_out(node, demand)]
@@ -31,16 +31,17 @@ def of_nodes(nodes: list[Object], pods: Iterable[Object], demand: Demand, others
     in_all, at_work = sum(places.values()), sum(places[node["metadata"]["name"]] for node in ready)
     found: list[Finding] = []
     if (level := demand.level(in_all)) != "ok":
-        because = f"the cluster's {len(able)} nodes of the kind hold {in_all} {ask}, and {demand.pods} are asked for"
+        have = counted(len(able), f"{demand.kind} node")
+        because = f"the cluster's {have} can hold {counted(in_all, 'pod')} {ask}, and {demand.pods} are asked for"
         found.append(Finding(check="nodes", level=level, at=NODES, because=because, nearest=[Change(at=NODES, value=in_all)]))
     elif demand.level(at_work) != "ok":
         away = [node["metadata"]["name"] for node in able if node not in ready]
-        because = (
-            f"{named(away)}: not ready, or cordoned; without them the nodes hold {at_work} {ask} of {demand.pods}: uncordon or mend them"
-        )
+        because = f"{named(away)}: not ready, or cordoned; without them there is room for {at_work} of {counted(demand.pods, 'pod')}"
+        because += ": uncordon or mend them"
         found.append(Finding(check="nodes", level="unsure", at=NODES, because=because))
     else:
-        because = f"{len(ready)} nodes are ready and hold {at_work} {ask}; {demand.pods} are asked for"
+        have = counted(len(ready), f"{demand.kind} node")
+        because = f"{have} ready, which can hold {counted(at_work, 'pod')} {ask}; {demand.pods} are asked for"
         found.append(Finding(check="nodes", level="ok", because=because))
     if hardware.block_label and demand.pods > 1:
         found += of_blocks(by_block(able, places, hardware.block_label), demand)
@@ -96,7 +97,7 @@ def of_blocks(blocks: dict[str, int], demand: Demand) -> list[Finding]:
 
 def of_room(ready: list[Object], free: dict[str, int], demand: Demand) -> Finding:
     """What is free now, as far as our own pods say."""
-    because = f"{sum(free.values())} of {demand.pods} pods have room now"
+    because = f"room for {counted(sum(free.values()), 'such pod')} is free now"
     if demand.hardware.block_label and demand.pods > 1:
         blocks = by_block([node for node in ready if node["metadata"]["name"] in free], free, demand.hardware.block_label)
         because += f", {max(blocks.values(), default=0)} in one block"

@@ -107,7 +107,7 @@ def container(attempt: Attempt, profile: ClusterProfile, hardware: Hardware) -> 
         "terminationMessagePolicy": "FallbackToLogsOnError",  # the last lines of a process that died without a word are its evidence
         "securityContext": restricted_container(["IPC_LOCK"] if pins_memory(attempt, hardware) else []),
         "volumeMounts": [
-            {"name": "recipe", "mountPath": RECIPE_FOLDER, "readOnly": True},
+            *([] if attempt.program else [{"name": "recipe", "mountPath": RECIPE_FOLDER, "readOnly": True}]),
             {"name": "shared-memory", "mountPath": "/dev/shm"},
             {"name": "temporary", "mountPath": "/tmp"},
             {"name": "cache", "mountPath": CACHE_FOLDER},
@@ -140,8 +140,8 @@ def command(attempt: Attempt) -> list[str]:
     torchrun must not start workers anew by itself: an attempt is counted, and decided on, by the reconciler.
     """
     torchrun = ["python", "-m", "torch.distributed.run", "--max-restarts=0", f"--shutdown-timeout={math.ceil(attempt.stop_seconds)}"]
-    trainer = ["-m", "trainer", f"{RECIPE_FOLDER}/{RECIPE_FILE}", "--out", attempt.folder, "--attempt", str(attempt.number)]
-    return [*torchrun, *trainer]
+    trainer = ["trainer", f"{RECIPE_FOLDER}/{RECIPE_FILE}", "--out", attempt.folder, "--attempt", str(attempt.number)]
+    return [*torchrun, "-m", *(attempt.program or trainer)]
 
 
 def own_environment(attempt: Attempt, profile: ClusterProfile, hardware: Hardware) -> dict[str, str]:
@@ -180,8 +180,9 @@ def volumes(attempt: Attempt, profile: ClusterProfile, hardware: Hardware) -> li
     cache: Object = {"emptyDir": {}}
     if hardware.cache_folder is not None:
         cache = {"hostPath": {"path": hardware.cache_folder, "type": "DirectoryOrCreate"}}
+    recipe = {"name": "recipe", "configMap": {"name": attempt.name, "items": [{"key": RECIPE_FILE, "path": RECIPE_FILE}]}}
     return [
-        {"name": "recipe", "configMap": {"name": attempt.name, "items": [{"key": RECIPE_FILE, "path": RECIPE_FILE}]}},
+        *([] if attempt.program else [recipe]),
         {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
         {"name": "temporary", "emptyDir": {}},
         {"name": "cache", **cache},

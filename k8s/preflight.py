@@ -18,6 +18,8 @@ from k8s.pods import amount
 from k8s.profile import ClusterProfile
 
 QUICK_SECONDS = 2.0
+PREVENTS = ("cluster", "manifest")
+"""Checks without whose ok no pod need be tried."""
 
 
 def quick(api: Api, profile: ClusterProfile, attempt: Attempt, seconds: float = QUICK_SECONDS) -> list[Finding]:

@@ -1,5 +1,6 @@
 """What the endpoints of one API process share."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -14,6 +15,9 @@ from service.plans.service import History
 from service.reachable import Probe
 from service.settings import Settings
 
+MOST_TRIALS = 2
+"""Preflights that one process has under way: each holds a thread for minutes, and pods."""
+
 
 @dataclass
 class Context:
@@ -25,6 +29,7 @@ class Context:
     broker: Probe
     objects: Probe
     history: History = field(default_factory=History)
+    trials: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_TRIALS))
     seal_key: bytes | None = None  # of cursors, once it was read
     credentials: Credentials = field(init=False)
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from dayrun.plan import Verdict
+from dayrun.plan import Finding, Verdict
 from dayrun.recipe import Recipe
 from dayrun.run_folder import Cause
 
@@ -93,6 +93,13 @@ class Launcher(Protocol):
 
     def verdicts(self, order: Order) -> list[Verdict]:
         """What here stands against it, as far as it can be told in two seconds and without starting anything. May block as long."""
+        ...
+
+    def preflight(self, order: Order, with_nodes: bool) -> list[Finding]:
+        """What is found where it would be launched by starting something small, and with `with_nodes` a group of its own shape for seconds.
+
+        Takes up to three minutes, and leaves nothing. The order's folder, which must be nobody's, is written to.
+        """
         ...
 
     def old(self, at: datetime) -> list[tuple[str, int]]:

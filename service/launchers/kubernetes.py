@@ -11,23 +11,26 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from dayrun.plan import Change, Verdict
+from dayrun.plan import Change, Finding, Verdict
 from dayrun.run_folder import Cause
 from k8s.api import Api, Away, Refused
 from k8s.attempt import Attempt
 from k8s.launch import Groups
 from k8s.pods import NoSuchHardware, TooWide
-from k8s.preflight import quick
+from k8s.preflight import PREVENTS, QUICK_SECONDS, quick
 from k8s.profile import ClusterProfile
 from k8s.program import Programs
 from k8s.render import claim, job
 from k8s.room import block_with_room
+from k8s.trial import tried
 from k8s.view import View
 from service.launchers import Launched, Observation, Order, Unsuitable
 from service.settings import Settings
 
 NEVER = ("Invalid", "BadRequest")
 """Reasons of the API server's no that no waiting changes."""
+PATIENT_SECONDS = 10.0
+"""For a look before a trial, which takes longer anyway."""
 log = logging.getLogger("dayrun")
 
 
@@ -105,13 +108,14 @@ class KubernetesLauncher:
         return {"apiVersion": "v1", "kind": "List", "items": objects}
 
     def verdicts(self, order: Order) -> list[Verdict]:
-        try:
-            with suitable(order):
-                found = quick(self._api, self._profile, self._attempt(order))
-        except Unsuitable as error:
-            nearest = [Change(at=error.at, value=value) for value in error.nearest]
-            return [Verdict(about="cluster", level="no", at=error.at, because=error.because, nearest=nearest)]
+        found = self._looked_at(order, QUICK_SECONDS)
         return [Verdict(about="cluster", level=one.level, at=one.at, because=one.because, nearest=one.nearest) for one in found]
+
+    def preflight(self, order: Order, with_nodes: bool) -> list[Finding]:
+        found = self._looked_at(order, PATIENT_SECONDS)
+        if any(one.check in PREVENTS and one.level != "ok" for one in found):
+            return found
+        return found + tried(self._api, self._profile, self._attempt(order), with_nodes)
 
     def unfinished(self) -> list[tuple[str, int]]:
         return self._view.unfinished() if self._started and self._view.is_current else []
@@ -128,6 +132,14 @@ class KubernetesLauncher:
 
     def close(self) -> None:
         self._view.stop()
+
+    def _looked_at(self, order: Order, seconds: float) -> list[Finding]:
+        try:
+            with suitable(order):
+                return quick(self._api, self._profile, self._attempt(order), seconds)
+        except Unsuitable as error:
+            nearest = [Change(at=error.at, value=value) for value in error.nearest]
+            return [Finding(check="manifest", level="no", at=error.at, because=error.because, nearest=nearest)]
 
     def _attempt(self, order: Order) -> Attempt:
         hardware = self._profile.hardware.get(order.recipe.hardware.accelerator)

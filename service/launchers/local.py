@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from dayrun.plan import Verdict
+from dayrun.plan import Finding, Verdict
 from service.launchers import Launched, Observation, Order
 from service.launchers.watched import ROOT, WatchedCommand
 from service.settings import Settings
@@ -51,6 +51,11 @@ class LocalLauncher:
     def verdicts(self, order: Order) -> list[Verdict]:
         """None: a machine has what it has, and the plan has looked at it."""
         return []
+
+    def preflight(self, order: Order, with_nodes: bool) -> list[Finding]:
+        """What trains here has the service's own programs, store and credentials."""
+        because = "runs start on the service's own machine, by its own programs and with its own credentials: there is no cluster to try"
+        return [Finding(check="cluster", level="note", because=because)]
 
     def observe(self, run_id: str, attempt: int) -> Observation:
         watched = self._watched(run_id, attempt)

@@ -1,22 +1,23 @@
 """Plans over HTTP: in and out, nothing else."""
 
 import asyncio
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from dayrun.estimate import Estimate
-from dayrun.plan import Verdict
+from dayrun.plan import Finding, Verdict
 from dayrun.recipe import Recipe
 from service.access import Permit
 from service.context import Context, Ctx
-from service.database import now
+from service.database import new_id, now
 from service.http.etags import tags_of
 from service.http.identity import CreateRuns, ReadRuns
 from service.http.problem import Problem, problems
 from service.launchers import Order, Unsuitable
 from service.plans import repository
 from service.plans import service as plans
-from service.plans.schemas import PlanAnswer, RunEstimate
+from service.plans.schemas import PlanAnswer, PreflightAnswer, RunEstimate
 from service.projects import service as projects
 from service.recipes.service import named
 from service.runs import service as runs
@@ -48,6 +49,36 @@ async def plan_run(response: Response, context: Ctx, permit: CreateRuns, new: Ne
         manifest=manifest,
         can_start=not any(verdict.level == "no" for verdict in verdicts),
     )
+
+
+@router.post("/runs:preflight", responses=problems(403, 404, 413, 422))
+async def preflight_run(
+    context: Ctx,
+    permit: CreateRuns,
+    new: NewRun,
+    nodes: Annotated[bool, Query(description="Also start pods of the run's shape, for a matrix product and an all-reduce.")] = False,
+) -> PreflightAnswer:
+    """Try the cluster before a run costs anything: quotas, queue, nodes; a small pod that pulls the image and reaches the store.
+
+    Answers when it is over, which takes up to three minutes. Nothing is stored, and of the pods nothing is left.
+    """
+    async with context.database.read() as session:
+        project = await projects.find(session, new.project, permit)
+        if isinstance(new.recipe, str):
+            new = await named(session, new, new.recipe, permit)
+        recipe = runs.effective_recipe(new, for_training=False)
+        found = await plans.plan_of(session, recipe, project, context.settings.accelerators, context.history)
+    kept_out = [verdict.because for verdict in found.verdicts if (verdict.about, verdict.level) == ("quota", "no")]
+    if context.trials.locked():
+        detail = "as many preflights as may be are under way: each takes up to three minutes"
+        raise Problem(429, detail, kind="preflights-under-way", headers={"Retry-After": "60"})
+    async with context.trials:
+        order = order_of(context, recipe, new_id("preflight"))
+        findings = await asyncio.to_thread(context.launcher.preflight, order, nodes and not kept_out)
+    if nodes and kept_out:  # whose run may not hold these nodes may not hold them for seconds
+        because = f"not tried, since the project has no room: {'; '.join(kept_out)}"
+        findings.append(Finding(check="group", level="note", at="/hardware/nodes", because=because))
+    return PreflightAnswer(findings=findings, can_start=not any(finding.level == "no" for finding in findings))
 
 
 async def of_launcher(context: Context, recipe: Recipe) -> list[Verdict]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from dayrun.calibration import Comparison, Renewal
 from dayrun.estimate import Estimate
-from dayrun.plan import Verdict
+from dayrun.plan import Finding, Verdict
 
 
 class PlanAnswer(BaseModel):
@@ -18,6 +18,13 @@ class PlanAnswer(BaseModel):
     verdicts: list[Verdict] = Field(description="What stands against it, what may, and what was assumed.")
     manifest: dict[str, Any] | None = Field(description="What the launcher would start; null where a verdict says that it could not.")
     can_start: bool = Field(description="No verdict says no.")
+
+
+class PreflightAnswer(BaseModel):
+    """What the cluster showed when it was tried."""
+
+    findings: list[Finding]
+    can_start: bool = Field(description="No finding says no.")
 
 
 class RunEstimate(BaseModel):

@@ -1,16 +1,20 @@
 """What is found to stand against a run, from listed objects; `tests/cluster/test_preflight.py` shows that a real cluster lists such."""
 
+import json
+import socket
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dayrun.plan import Finding
-from k8s.api import Kind, Object, Refused
+from k8s.api import Api, Kind, Object, Refused
 from k8s.attempt import Attempt
 from k8s.demand import Demand, demand_of, times_in
 from k8s.nodes import of_nodes
-from k8s.preflight import concerns, of_queue, of_quotas, of_refusal
+from k8s.preflight import concerns, of_queue, of_quotas, of_refusal, quick
 from k8s.profile import ClusterProfile
 from tests.k8s.profiles import H200, PROFILES
 from tests.k8s.test_render import attempt
@@ -181,10 +185,10 @@ def test_what_our_own_pods_hold_is_not_free():
         "status": {"phase": "Running"},
     }
     *_, free = of_nodes(nodes(4), [held], demand())
-    assert free.because.startswith("3 of 4 pods have room now, 3 in one block")
+    assert free.because.startswith("room for 3 such pods is free now, 3 in one block")
     over = {**held, "status": {"phase": "Succeeded"}}
     *_, free = of_nodes(nodes(4), [over], demand())
-    assert free.because.startswith("4 of 4 pods have room now")
+    assert free.because.startswith("room for 4 such pods is free now, 4 in one block")
 
 
 def test_an_amount_goes_into_another_as_often_as_on_paper():
@@ -211,3 +215,22 @@ def test_an_amount_goes_into_another_as_often_as_on_paper():
 def test_a_refusal_says_what_to_change(refused: Refused, level: str, at: str):
     found = of_refusal(refused, PLAIN)
     assert (found.level, found.at) == (level, at)
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_an_api_server_that_does_not_answer_costs_the_seconds_that_it_may_and_is_one_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listens: bool
+):
+    server = socket.create_server(("127.0.0.1", 0))  # it is never accepted from: whoever connects waits
+    cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.getsockname()[1]}"}}
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    config = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context], "current-context": "c", "users": []}
+    (tmp_path / "config").write_text(json.dumps({**config, "users": [{"name": "u", "user": {}}]}))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    if not listens:
+        server.close()
+    start = time.monotonic()
+    found = quick(Api.from_environment(), PLAIN, attempt("prx-24h", {"hardware": {"nodes": 1}}), seconds=0.5)
+    assert time.monotonic() - start < 5
+    assert [(one.check, one.level) for one in found] == [("cluster", "note")]
+    server.close()

@@ -12,6 +12,7 @@ from dayrun.rules import load
 from service.plans.endpoints import tag
 from service.runs.schemas import NewRun
 from tests.conftest import Service, until
+from tests.service.inside import inside, kind
 from tests.tiny import tiny_recipe
 
 
@@ -128,3 +129,29 @@ def test_a_cluster_that_is_busy_or_away_makes_no_plan_stale_and_one_that_refuses
     roomy = tag(new, recipe, estimate, [said["ok"], said["note"]])
     assert tag(new, recipe, estimate, [said["note"]]) == tag(new, recipe, estimate, []) == roomy
     assert len({roomy, tag(new, recipe, estimate, [said["unsure"]]), tag(new, recipe, estimate, [said["no"]])}) == 3
+
+
+def test_a_preflight_where_there_is_no_cluster_says_so(http: httpx.Client, tiny_data: Path):
+    answer = http.post("/runs:preflight", json={"recipe": tiny_recipe(tiny_data)})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["can_start"] is True
+    assert [(one["check"], one["level"]) for one in answer.json()["findings"]] == [("cluster", "note")]
+
+
+def test_nodes_that_a_projects_runs_may_not_hold_are_not_tried_either(http: httpx.Client, tiny_data: Path):
+    http.post("/projects", json={"id": "narrow", "name": "narrow"})
+    project = http.get("/projects/narrow")
+    http.patch("/projects/narrow", json={"accelerators": 1}, headers={"If-Match": project.headers["ETag"]})
+    answer = http.post("/runs:preflight?nodes=true", json={"recipe": tiny_recipe(tiny_data), "project": "narrow"}).json()
+    (group,) = (one for one in answer["findings"] if one["check"] == "group")
+    assert group["level"] == "note"
+    assert group["because"].startswith("not tried, since the project has no room")
+
+
+async def test_only_so_many_preflights_are_under_way(tmp_path: Path, tiny_data: Path):
+    async with inside(tmp_path) as api:
+        trials = api.context.trials
+        async with trials, trials:
+            answer = await api.ask("POST", "/runs:preflight", api.operator, json={"recipe": tiny_recipe(tiny_data)})
+        assert (answer.status_code, kind(answer), answer.headers["Retry-After"]) == (429, "preflights-under-way", "60")
+        assert (await api.ask("POST", "/runs:preflight", api.operator, json={"recipe": tiny_recipe(tiny_data)})).status_code == 200
