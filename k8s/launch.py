@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 
 from k8s.api import CONFIG_MAP, POD, Api, Away, Kind, Object, Refused, kind_of
 from k8s.attempt import ATTEMPT, DAYRUN, MANAGED_BY, RUN, Attempt, attempt_of, label_of, labels_of, name_of
-from k8s.observe import LAUNCHED, STOPPED, true_conditions
+from k8s.observe import LAUNCHED, STOPPED, is_over
 from k8s.pods import CONTAINER
 from k8s.profile import ClusterProfile
 from k8s.render import API_OF, claim, job
 
 OVER = ("Succeeded", "Failed")
+"""Phases of a pod that does nothing any more."""
 LOG_LINES = 2000
 log = logging.getLogger("dayrun")
 
@@ -113,7 +114,7 @@ class Groups:
         remain = False
         for other in self._api.list(self.kind, self.namespace, of_run(attempt.run_id))[0]:
             number = int(other["metadata"]["labels"].get(ATTEMPT, "0"))
-            if number == attempt.number or not set(true_conditions(other)).isdisjoint((*OVER, "Complete")):
+            if number == attempt.number or is_over(other):
                 continue
             if number > attempt.number:
                 raise Refused(409, "Overtaken", f"attempt {number} of {attempt.run_id} is there already")

@@ -244,6 +244,11 @@ def true_conditions(item: Object) -> dict[str, Object]:
     return {one["type"]: one for one in item.get("status", {}).get("conditions", []) if one["status"] == "True"}
 
 
+def is_over(job: Object) -> bool:
+    """Whether a job of any kind has ended, well or not: PyTorchJobs succeed, Jobs and TrainJobs are complete."""
+    return not {"Succeeded", "Failed", "Complete"}.isdisjoint(true_conditions(job))
+
+
 def unknown_node(_name: str) -> Object:
     return {}
 

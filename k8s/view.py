@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from k8s.api import CONFIG_MAP, EVENT, NODE, POD, Api, Object
 from k8s.attempt import ATTEMPT, DAYRUN, MANAGED_BY, RUN, attempt_of
-from k8s.launch import OVER, Groups
+from k8s.launch import Groups
 from k8s.mirror import Mirror, Wanted
-from k8s.observe import LAUNCHED, Seen, Verdict, judge, true_conditions
+from k8s.observe import LAUNCHED, Seen, Verdict, is_over, judge
 from k8s.profile import ClusterProfile
 
 FIRST_LOOK_SECONDS = 30.0
@@ -65,11 +65,7 @@ class View:
 
     def unfinished(self) -> list[Key]:
         """Attempts with a job that is not over, whoever made it."""
-        found: list[Key] = []
-        for key, seen in self._sorted().items():
-            if seen.job is not None and set(true_conditions(seen.job)).isdisjoint((*OVER, "Complete")):
-                found.append(key)
-        return found
+        return [key for key, seen in self._sorted().items() if seen.job is not None and not is_over(seen.job)]
 
     def nodes(self) -> list[Object]:
         return self._nodes.all()

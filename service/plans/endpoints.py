@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from dayrun.estimate import Estimate
-from dayrun.plan import Finding, Verdict
+from dayrun.plan import Finding, Plan, Verdict
 from dayrun.recipe import Recipe
 from service.access import Permit
 from service.context import Context, Ctx
@@ -30,12 +30,7 @@ router = APIRouter(tags=["runs"])
 @router.post("/runs:plan", responses=problems(403, 404, 413, 422))
 async def plan_run(response: Response, context: Ctx, permit: CreateRuns, new: NewRun) -> PlanAnswer:
     """What a run would be, take and cost, before it exists. Nothing is stored or reserved."""
-    async with context.database.read() as session:
-        project = await projects.find(session, new.project, permit)
-        if isinstance(new.recipe, str):
-            new = await named(session, new, new.recipe, permit)
-        recipe = runs.effective_recipe(new, for_training=False)
-        found = await plans.plan_of(session, recipe, project, context.settings.accelerators, context.history)
+    new, recipe, found = await planned(context, permit, new)
     verdicts = [*found.verdicts, *await of_launcher(context, recipe)]
     response.headers["ETag"] = tag(new, recipe, found.estimate, verdicts)
     try:
@@ -51,6 +46,16 @@ async def plan_run(response: Response, context: Ctx, permit: CreateRuns, new: Ne
     )
 
 
+async def planned(context: Context, permit: Permit, new: NewRun) -> tuple[NewRun, Recipe, Plan]:
+    """What is asked for with its stored recipe in place, the effective recipe, and its plan. Raises Problem 403, 404 and 422."""
+    async with context.database.read() as session:
+        project = await projects.find(session, new.project, permit)
+        if isinstance(new.recipe, str):
+            new = await named(session, new, new.recipe, permit)
+        recipe = runs.effective_recipe(new, for_training=False)
+        return new, recipe, await plans.plan_of(session, recipe, project, context.settings.accelerators, context.history)
+
+
 @router.post("/runs:preflight", responses=problems(403, 404, 413, 422))
 async def preflight_run(
     context: Ctx,
@@ -62,12 +67,7 @@ async def preflight_run(
 
     Answers when it is over, which takes up to three minutes. Nothing is stored, and of the pods nothing is left.
     """
-    async with context.database.read() as session:
-        project = await projects.find(session, new.project, permit)
-        if isinstance(new.recipe, str):
-            new = await named(session, new, new.recipe, permit)
-        recipe = runs.effective_recipe(new, for_training=False)
-        found = await plans.plan_of(session, recipe, project, context.settings.accelerators, context.history)
+    _, recipe, found = await planned(context, permit, new)
     kept_out = [verdict.because for verdict in found.verdicts if (verdict.about, verdict.level) == ("quota", "no")]
     if context.trials.locked():
         detail = "as many preflights as may be are under way: each takes up to three minutes"
