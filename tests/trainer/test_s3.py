@@ -58,12 +58,13 @@ def straight(recipe: dict, tmp_path_factory: pytest.TempPathFactory) -> RunFolde
 def test_a_run_on_s3_that_was_killed_equals_one_in_a_folder_bitwise(bucket: str, recipe: dict, straight: RunFolder):
     folder = RunFolder(Prefix(f"{bucket}/killed"))
     process = launch(recipe, folder, 2)
-    until(folder.checkpoints, "the first checkpoint on S3")
+    assert process.stdout is not None
+    assert any("checkpoint_saved" in line for line in process.stdout), "it ended without a checkpoint"
     ranks = [p for p in psutil.Process(process.pid).children() if "trainer" in p.cmdline()]
     ranks[-1].kill()
     code, _ = finish(process)
     assert code != 0, "it ended before it was killed"
-    assert "checkpoint_saved" in folder.read_log(1, 0).decode()  # printed moments before the kill of its peer
+    assert "checkpoint_saved" in folder.read_log(1, 0).decode()  # printed moments before the kill
     reached = folder.checkpoints()[-1]
 
     code, output = finish(launch(recipe, folder, 2))
