@@ -116,7 +116,7 @@ async def create(
     if origin is not None:
         run.parent_run_id, run.parent_step, run.parent_weights = origin.run, origin.step, origin.weights
         happened["run_forked"] = {"parent": origin.run, "checkpoint": origin.step, "weights": origin.weights}
-    await events.begin(session, run, by=permit.actor.subject, **happened)
+    events.begin(session, run, by=permit.actor.subject, **happened)
     return run
 
 
