@@ -62,7 +62,7 @@ def seen(view: View, one: Attempt, suits: Callable[[Verdict], Any], what: str) -
         return verdict if verdict is not None and suits(verdict) else None
 
     try:
-        return until(look, what, 60)
+        return until(look, what, 180)  # the cluster itself looks for pods of lost nodes once a minute
     except AssertionError as error:
         raise AssertionError(f"{error}: {view.verdict(one.run_id, one.number)}") from None
 
