@@ -410,8 +410,9 @@ def places(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"/perceptual/{name}/source", loss.source
     if recipe.representation is not None:
         yield "/representation/teacher", recipe.representation.teacher
-    if recipe.evaluation is not None and recipe.evaluation.reference is not None:
-        yield "/evaluation/reference", recipe.evaluation.reference
+    if (evaluation := recipe.evaluation) is not None:
+        named = ((name, getattr(evaluation, name)) for name in ("reference", "fid_source", "clip_source", "dino_source"))
+        yield from ((f"/evaluation/{name}", place) for name, place in named if place is not None)
 
 
 # ---- pictures, measures, checkpoints, machines ---------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ def when(at: str, asked: Callable[[Recipe], Any], *refused: object) -> Callable[
 
 def object_stores(recipe: Recipe) -> Found:
     """Data sources outside the file system."""
+    if recipe.evaluation is not None and "://" in (recipe.evaluation.reference or "").removeprefix("file://"):
+        yield "/evaluation/reference", recipe.evaluation.reference
     for i, source in enumerate(recipe.data.sources):
         if "://" in source.url and not source.url.startswith("file://"):
             yield f"/data/sources/{i}/url", source.url
@@ -56,7 +58,6 @@ NOT_YET: list[Row] = [
     Row(when("/perceptual/dino", lambda r: r.perceptual.dino), "the trainer has no P-DINO loss yet", [None]),
     Row(when("/routing", lambda r: r.routing), "the trainer does not route tokens (TREAD, SPRINT) yet", [None]),
     Row(when("/representation", lambda r: r.representation), "the trainer does not align representations (REPA, iREPA) yet", [None]),
-    Row(when("/evaluation", lambda r: r.evaluation), "the trainer does not evaluate yet; samples are drawn while it trains", [None]),
     Row(
         when("/text/encoder", lambda r: r.text.encoder, "t5gemma", "qwen3_vl"),
         "the trainer cannot load this text tower yet, only encoders that transformers loads by themselves",

@@ -10,22 +10,40 @@ import torch
 from dayrun.objects import StoreError
 from dayrun.rules import RecipeErrors
 from dayrun.run_folder import Cause
+from trainer.strict import NetworkError
 from trainer.text import TowerError
 
 
 class StopSignal:
-    """Set by SIGTERM or SIGINT. Installed first thing: a process with pid 1 ignores both unless it handles them itself."""
+    """Set by SIGTERM or SIGINT. Installed first thing: a process with pid 1 ignores both unless it handles them itself.
+
+    SIGUSR1 asks for a checkpoint after this step, SIGUSR2 for a profile of the next ones: one signal to any rank, all of them do it.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self.checkpoint_asked = False
+        self.profile_asked = False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, self._receive)
 
     def __bool__(self) -> bool:
         return self.name is not None
 
+    def wishes(self) -> tuple[bool, bool, bool]:
+        """(stop, checkpoint now, profile); the latter two are granted by being taken."""
+        taken = bool(self), self.checkpoint_asked, self.profile_asked
+        self.checkpoint_asked = self.checkpoint_asked and not taken[1]
+        self.profile_asked = self.profile_asked and not taken[2]
+        return taken
+
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self.name = signal.Signals(number).name
+        if number == signal.SIGUSR1:
+            self.checkpoint_asked = True
+        elif number == signal.SIGUSR2:
+            self.profile_asked = True
+        else:
+            self.name = signal.Signals(number).name
 
 
 class DataFault(Exception):
@@ -47,7 +65,7 @@ class PeerLostError(Exception):
 def cause_of(error: BaseException) -> Cause | None:
     """The typed cause of an exception that ended the training, or None where another rank is to blame."""
     text = str(error)
-    if isinstance(error, RecipeErrors | TowerError):
+    if isinstance(error, RecipeErrors | TowerError | NetworkError):
         return "spec"
     if isinstance(error, DataFault):
         return "data"

@@ -49,6 +49,12 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def gather_to_lead(self, value: Any) -> list[Any]:
+        """Every rank's `value`, in order of rank, on rank 0; nothing elsewhere. For what is too large to be sent to all."""
+        values: list[Any] = [None] * self.size
+        dist.gather_object(value, values if self.leads else None, dst=0)
+        return values if self.leads else []
+
     def together(self, action: Callable[[], T]) -> list[T]:
         """What `action` returned on every rank; raises on every rank what it raised on the first, so that none waits for one that left."""
         result, error = None, None
@@ -106,7 +112,7 @@ class Gradients:
     same order before and after a resume, which is what makes a resume exact to the bit.
     """
 
-    EXTRAS = 2  # the loss, and how many ranks were told to stop, ride along in the same collective
+    EXTRAS = 4  # the loss, and how many ranks were told to stop, to save, to profile, ride along in the same collective
 
     def __init__(self, model: nn.Module, world: World) -> None:
         weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -121,14 +127,16 @@ class Gradients:
     def zero(self) -> None:
         self._buffer.zero_()
 
-    def average(self, loss: Tensor, stop: bool) -> tuple[float, bool]:
-        """Averages gradients over ranks; returns the mean loss and whether any rank wants to stop, the same on every rank."""
-        self._buffer[-2], self._buffer[-1] = loss.detach(), float(stop)
+    def average(self, loss: Tensor, wishes: tuple[bool, ...]) -> tuple[float, list[bool]]:
+        """Averages gradients over ranks; returns the mean loss and which wishes any rank has, the same on every rank."""
+        self._buffer[-self.EXTRAS] = loss.detach()
+        for i, wish in enumerate(wishes):
+            self._buffer[1 - self.EXTRAS + i] = float(wish)
         if self._world.size > 1:
             dist.all_reduce(self._buffer)
-            self._buffer[:-1] /= self._world.size
-        mean_loss, stops = self._buffer[-2:].tolist()
-        return mean_loss, stops > 0
+            self._buffer[: 1 - self.EXTRAS] /= self._world.size
+        mean_loss, *wished = self._buffer[-self.EXTRAS :].tolist()
+        return mean_loss, [ranks > 0 for ranks in wished]
 
     def clip(self, limit: float | None) -> float:
         """Scales all gradients so that their norm is at most `limit`; returns the norm before that."""

@@ -1,28 +1,34 @@
 """The training loop, to be read from top to bottom: what one run does from its recipe to its last picture."""
 
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from dayrun.recipe import Recipe, Stage
-from dayrun.run_folder import Fork, RunFolder
+from dayrun.recipe import Recipe, SampleSet, Stage
+from dayrun.run_folder import EventType, Fork, RunFolder
 from trainer import checkpoint, fork
+from trainer.budget import SampleBudget
 from trainer.data.loader import BadSamples, Batch, Loader
 from trainer.ema import AveragedWeights
+from trainer.evaluation.evaluate import Evaluator
 from trainer.faults import DivergedError, StopSignal, StorageFault
 from trainer.flow import contrastive_flow_loss, draw, flow_loss, interpolate, target_velocity, velocity_of
+from trainer.guard import Guard
+from trainer.meter import Meter
 from trainer.model import Denoiser
 from trainer.optim import Optimizers
 from trainer.parallel import Gradients, World, autocast, prepare
-from trainer.samples import draw_sets, due, encode_prompts, stage_ends
+from trainer.profiling import STEPS as PROFILED_STEPS
+from trainer.profiling import Profiler
+from trainer.samples import draw_sets, encode_prompts, stage_ends
 from trainer.schedule import rate_factor
-from trainer.telemetry import LOG_EVERY, Telemetry
+from trainer.telemetry import Telemetry
+from trainer.timing import Timing
 
 
 @dataclass
@@ -36,9 +42,11 @@ class Progress:
 class Run:
     """One attempt at a recipe: model, averages, optimizers and progress, with the run folder they are saved to."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, attempt: int, world: World, telemetry: Telemetry, stop: StopSignal) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, attempt: int, world: World, telemetry: Telemetry, stop: StopSignal, timing: Timing
+    ) -> None:
         self.recipe, self.folder, self.attempt, self.world = recipe, folder, attempt, world
-        self.telemetry, self.stop = telemetry, stop
+        self.telemetry, self.stop, self.timing = telemetry, stop, timing
         torch.manual_seed(recipe.seed)
         self.model = prepare(Denoiser(recipe.model), recipe.hardware, world)
         self.gradients = Gradients(self.model, world)
@@ -46,18 +54,34 @@ class Run:
         self.ema = AveragedWeights(self.model, recipe.ema) if recipe.ema else None
         self.progress = Progress()
         self.saved_step = -1
+        self.guard = Guard(recipe.guard, self.tell)
+        self.meter = Meter(recipe, world, telemetry, timing)
+        self.profiler = Profiler(folder, world)
+        self.budget = SampleBudget(recipe.samples.budget)
+        self.evaluator = Evaluator(recipe, folder, attempt, world, stop, timing) if recipe.evaluation else None
 
     def train(self) -> Literal["succeeded", "stopped"]:
         """Run from where the newest good checkpoint left off to the end, or to the stop signal."""
         self.resume()
-        # one loader before anything else: unusable data must end the run before it costs a minute
-        stages = self.stages_left()
-        loaders = [Loader(recipe, stage.pixels, self.report_bad) for recipe, stage, _ in stages]
+        # the loaders before anything else: unusable data must end the run before it costs a minute
+        loaders = self.loaders()
+        if self.evaluator:
+            self.evaluator.prove()
         self.prompts = encode_prompts(self.recipe, self.world)
-        self.draw_due_samples()
-        for (recipe, stage, last_step), loader in zip(stages, loaders, strict=True):
-            if not self.train_stage(recipe, stage, last_step, loader):
-                return "stopped"
+        self.show()
+        while (outcome := self.train_stages(loaders)) == "rolled_back":
+            loaders = self.loaders()
+        return outcome
+
+    def loaders(self) -> list[Loader]:
+        """One for every stage that is left."""
+        return [Loader(recipe, stage.pixels, self.report_bad) for recipe, stage, _ in self.stages_left()]
+
+    def train_stages(self, loaders: list[Loader]) -> Literal["succeeded", "stopped", "rolled_back"]:
+        for (recipe, stage, last_step), loader in zip(self.stages_left(), loaders, strict=True):
+            ended = self.train_stage(recipe, stage, last_step, loader)
+            if ended != "done":
+                return ended
         return "succeeded"
 
     def stages_left(self) -> list[tuple[Recipe, Stage, int]]:
@@ -65,51 +89,63 @@ class Run:
         ends = stage_ends(self.recipe)
         return [(self.recipe.at_stage(i), stage, end) for i, (stage, end) in enumerate(ends) if end > self.progress.step]
 
-    def train_stage(self, recipe: Recipe, stage: Stage, last_step: int, loader: Loader) -> bool:
-        """Train until `last_step` steps are done; False when the run was told to stop before."""
-        progress, world = self.progress, self.world
+    def train_stage(self, recipe: Recipe, stage: Stage, last_step: int, loader: Loader) -> Literal["done", "stopped", "rolled_back"]:
+        """Train until `last_step` steps are done, unless the run was told to stop before, or goes back to an earlier step."""
+        progress, world, timing = self.progress, self.world, self.timing
         share = stage.batch_size // world.size
         micro_batch = min(stage.micro_batch_size or share, share)
         batches = loader.batches(progress.position, stage.batch_size, micro_batch, world.rank, world.size)
-        if world.leads:
-            self.telemetry.event("stage_started", progress.step, stage=stage.name, pixels=stage.pixels, batch_size=stage.batch_size)
-        window = Window()
+        self.tell("stage_started", stage=stage.name, pixels=stage.pixels, batch_size=stage.batch_size)
+        self.meter.begin_stage(recipe, stage)
+        if progress.step == last_step - stage.steps:
+            self.guard.begin_stage()
         while progress.step < last_step:
-            begun = time.monotonic()
-            loss, stopping = self.accumulate(recipe, batches, share // micro_batch, window)
-            norm = self.gradients.clip(recipe.optimizer.gradient_clip)
-            if norm != norm or norm == float("inf"):
-                raise DivergedError(f"step {progress.step + 1}: loss {loss}, gradient norm {norm}; a lower learning rate may hold")
-            factor = rate_factor(progress.step, recipe.total_steps, recipe.schedule)
-            self.optimizers.step(factor)
-            progress.step += 1
-            progress.position += stage.batch_size
-            if self.ema:
-                self.ema.update(progress.step)
-            window.steps += 1
-            window.seconds += time.monotonic() - begun
-            self.report(loss, norm, factor, stage, window)
-            if stopping and world.leads:
-                self.telemetry.event("stop_requested", progress.step, signal=self.stop.name or "on another rank")
-            if stopping or progress.step % recipe.checkpoints.every == 0 or progress.step == recipe.total_steps:
+            timing.begin_step()
+            loss, (stopping, saving, profiling) = self.accumulate(recipe, batches, share // micro_batch)
+            with timing.part("optimizer"):
+                norm = self.gradients.clip(recipe.optimizer.gradient_clip)
+                verdict = self.guard.judge(progress.step + 1, loss, norm, lambda: self.guard.whose(world, loader.order.sample_at))
+                factor = rate_factor(progress.step, recipe.total_steps, recipe.schedule)
+                progress.position += stage.batch_size
+                if verdict == "roll_back":
+                    self.roll_back()
+                    return "rolled_back"
+                progress.step += 1
+                if verdict == "step":
+                    with self.meter.norms_of(self.model, progress.step, norm):
+                        self.optimizers.step(factor)
+                    if self.ema:
+                        self.ema.update(progress.step)
+            timing.end_step(progress.step)
+            self.meter.report(progress.step, loss, norm, recipe.optimizer.learning_rate * factor)
+            self.profile(profiling)
+            if stopping:
+                self.tell("stop_requested", signal=self.stop.name or "on another rank")
+            if stopping or saving or progress.step % recipe.checkpoints.every == 0 or progress.step == recipe.total_steps:
                 self.save()
             if stopping:
-                return False
-            self.draw_due_samples()
-        return True
+                return "stopped"
+            self.show()
+        return "done"
 
-    def accumulate(self, recipe: Recipe, batches: Iterator[Batch], count: int, window: "Window") -> tuple[float, bool]:
-        """Forward and backward over `count` micro-batches; gradients and loss are means over all ranks afterwards."""
+    def accumulate(self, recipe: Recipe, batches: Iterator[Batch], count: int) -> tuple[float, list[bool]]:
+        """Forward and backward over `count` micro-batches; gradients and loss are means over all ranks afterwards. Also returns what
+        any rank was asked for by a signal: stop, save, profile."""
+        timing = self.timing
         self.gradients.zero()
+        self.guard.begin_step()
         total = torch.zeros((), device=self.world.device)
         for _ in range(count):
-            waiting = time.monotonic()
-            batch = next(batches)
-            window.data_wait += time.monotonic() - waiting
-            loss = self.loss(recipe, batch) / count
-            loss.backward()
+            with timing.part("data_wait"):
+                batch = next(batches)
+            with timing.part("forward"):
+                loss = self.loss(recipe, batch) / count
+            with timing.part("backward"):
+                loss.backward()
             total += loss.detach()
-        return self.gradients.average(total, bool(self.stop))
+            self.guard.saw(batch.positions, loss)
+        with timing.part("communication"):
+            return self.gradients.average(total, self.stop.wishes())
 
     def loss(self, recipe: Recipe, batch: Batch) -> Tensor:
         """The objective on one micro-batch, a float32 scalar."""
@@ -126,6 +162,7 @@ class Run:
             predicted = self.model(noisy, times, text.to(device), mask.to(device)).float()
         velocity = velocity_of(predicted, noisy, times, objective)
         target = target_velocity(clean, noise, noisy, times, objective)
+        self.meter.saw(velocity, target, times)
         if objective.contrastive:
             return contrastive_flow_loss(velocity, target, objective.contrastive.weight)
         return flow_loss(velocity, target)
@@ -147,29 +184,49 @@ class Run:
 
     def resumed_from(self, step: int) -> bool:
         """Whether the checkpoint of `step` is whole; if so, this run now stands where it was written."""
-        try:
-            with checkpoint.at_hand(self.folder, self.world, step) as (files, manifest):
-                checkpoint.load(files, self.state())
-        except checkpoint.BadCheckpoint as error:
-            if self.world.leads:
-                self.telemetry.event("checkpoint_rejected", step, checkpoint=step, because=str(error))
+        manifest = self.loaded(step)
+        if manifest is None:
             return False
         self.progress = Progress(manifest["step"], manifest["position"])
         self.saved_step = step
-        if self.world.leads:
-            self.telemetry.event("resumed", step, checkpoint=step)
+        self.guard.remember(manifest.get("guard", {}))
+        self.meter.went_on_from(manifest.get("seconds", 0.0))
+        self.tell("resumed", checkpoint=step)
         return True
+
+    def loaded(self, step: int) -> dict[str, Any] | None:
+        """The manifest of the checkpoint of `step`, whose state this run now has; None, and an event, when it is not whole."""
+        try:
+            with checkpoint.at_hand(self.folder, self.world, step) as (files, manifest):
+                checkpoint.load(files, self.state())
+            return manifest
+        except checkpoint.BadCheckpoint as error:
+            self.tell("checkpoint_rejected", step, checkpoint=step, because=str(error))
+            return None
+
+    def roll_back(self) -> None:
+        """Back to the newest checkpoint from before the trouble, and on from there with the data that come after it."""
+        because = self.guard.because(self.progress.step + 1)
+        steps = self.world.together(lambda: self.folder.checkpoints() if self.world.leads else [])[0]
+        for step in reversed([step for step in steps if step <= self.guard.good_until]):
+            if (manifest := self.loaded(step)) is not None:
+                self.progress.step, self.saved_step = step, -1
+                self.guard.rolled_back(manifest.get("guard", {}))
+                self.tell("rolled_back", checkpoint=step, position=self.progress.position, because=because, count=self.guard.roll_backs)
+                self.save()  # the same state at another position: whoever resumes from here must not meet the same data again
+                return
+        raise DivergedError(f"{because}; there is no checkpoint from before it to go back to")
 
     def start_from(self, parent: Fork) -> None:
         """Take over the parent's state, and save it as our own at once: the parent may delete its checkpoint at any time."""
         manifest, digest = fork.take_over(parent, self.recipe, self.world, self.model, self.state())
         if parent["weights"] == "all":
             self.progress = Progress(manifest["step"], manifest["position"])
+            self.guard.remember(manifest.get("guard", {}))
         elif self.ema:
             self.ema.restart()
-        if self.world.leads:
-            about = {"from": parent["from"], "weights": parent["weights"], "digest": digest}
-            self.telemetry.event("forked", self.progress.step, checkpoint=manifest["step"], **about)
+        about = {"from": parent["from"], "weights": parent["weights"], "digest": digest}
+        self.tell("forked", checkpoint=manifest["step"], **about)
         self.save()
 
     def save(self) -> None:
@@ -178,11 +235,12 @@ class Run:
         if self.saved_step == step:
             return
         self.telemetry.flush()  # so that no line before a checkpoint can be lost by what comes after it
+        about = {"position": self.progress.position, "seconds": self.meter.seconds, "guard": self.guard.memory()}
         try:
-            saved = checkpoint.save(self.folder, self.world, self.state(), step, self.attempt, {"position": self.progress.position})
+            with self.timing.part("checkpoint"):
+                saved = checkpoint.save(self.folder, self.world, self.state(), step, self.attempt, about)
         except OSError as error:
-            if self.world.leads:
-                self.telemetry.event("checkpoint_failed", step, because=str(error))
+            self.tell("checkpoint_failed", because=str(error))
             if self.recipe.checkpoints.on_storage_error == "stop" or self.stop or step == self.recipe.total_steps:
                 raise StorageFault(str(error)) from error
             return
@@ -195,52 +253,58 @@ class Run:
                 print(f"old checkpoints are still there: {error}", file=sys.stderr, flush=True)
 
     # what people see
-    def draw_due_samples(self) -> None:
+    def tell(self, type: EventType, step: int | None = None, **data: Any) -> None:
+        """An event that all ranks know of, once."""
+        if self.world.leads:
+            self.telemetry.event(type, self.progress.step if step is None else step, **data)
+
+    def show(self) -> None:
+        """What is due of pictures and measurements, with the averaged weights where there are any."""
         step = self.progress.step
-        sets = [s for s in self.recipe.samples.sets if due(s, step, self.recipe.total_steps)]
-        if not sets:
-            return
-        with self.ema.in_place() if self.ema and self.recipe.samples.ema else nullcontext():
+        sets, postponed = self.budget.sets(self.recipe, step, self.meter.attempt_seconds, self.world)
+        for name, because in postponed:
+            self.tell("samples_postponed", set=name, because=because)
+        if sets:
+            with self.timing.part("preview"), self.shown(self.recipe.samples.ema):
+                self.draw_samples(sets)
+        if self.evaluator and self.evaluator.due(step):
+            with self.timing.part("evaluation"), self.shown(True):
+                self.evaluator.evaluate(self.model, self.prompts, step, self.guard.roll_backs, self.tell, self.telemetry.metric)
+
+    @contextmanager
+    def shown(self, averaged: bool) -> Iterator[None]:
+        """The model as it is drawn with."""
+        with self.ema.in_place() if self.ema and averaged else nullcontext():
             self.model.eval()
             try:
-                for name, images, seconds in draw_sets(
-                    self.model, self.recipe, self.prompts, sets, self.folder, self.world, step, self.attempt
-                ):
-                    if self.world.leads:
-                        self.telemetry.event("samples_drawn", step, set=name, images=images, seconds=round(seconds, 3))
-            except OSError as error:  # on every rank: pictures are no reason to stop
-                if self.world.leads:
-                    self.telemetry.event("samples_failed", step, because=str(error))
-            self.model.train()
+                yield
+            finally:
+                self.model.train()
 
-    def report(self, loss: float, norm: float, factor: float, stage: Stage, window: "Window") -> None:
+    def draw_samples(self, sets: list[SampleSet]) -> None:
         step = self.progress.step
-        self.telemetry.check()
-        self.telemetry.metric(step, loss=loss)
-        if step % LOG_EVERY == 0 or step == self.recipe.total_steps:
-            seconds = window.seconds / window.steps
-            self.telemetry.metric(
-                step,
-                gradient_norm=norm,
-                learning_rate=self.recipe.optimizer.learning_rate * factor,
-                step_seconds=seconds,
-                images_per_second=stage.batch_size / seconds,
-                data_wait_seconds=window.data_wait / window.steps,
-            )
-            window.clear()
+        try:
+            for name, images, seconds in draw_sets(
+                self.model, self.recipe, self.prompts, sets, self.folder, self.world, step, self.attempt
+            ):
+                self.timing.get_on()
+                self.budget.spent_on(name, seconds)
+                self.tell("samples_drawn", set=name, images=images, seconds=round(seconds, 3))
+        except OSError as error:  # on every rank: pictures are no reason to stop
+            self.tell("samples_failed", because=str(error))
+
+    def profile(self, asked: bool) -> None:
+        if asked:
+            self.profiler.start()
+            return
+        try:
+            file = self.profiler.stepped(self.progress.step)
+        except OSError as error:
+            print(f"the profile could not be kept: {error}", file=sys.stderr, flush=True)
+            return
+        if file:
+            self.telemetry.event("profiled", self.progress.step, steps=PROFILED_STEPS, file=file)
 
     def report_bad(self, bad: BadSamples) -> None:
         if bad.count in (1, 10) or bad.count % 100 == 0:
             self.telemetry.event("bad_samples", self.progress.step, count=bad.count, first=bad.first)
-
-
-@dataclass
-class Window:
-    """Time since the last report, in training steps alone: checkpoints and pictures are told by their own events."""
-
-    steps: int = 0
-    seconds: float = 0.0
-    data_wait: float = 0.0
-
-    def clear(self) -> None:
-        self.steps, self.seconds, self.data_wait = 0, 0.0, 0.0
