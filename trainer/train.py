@@ -18,11 +18,15 @@ from trainer.ema import AveragedWeights
 from trainer.faults import DivergedError, StopSignal, StorageFault
 from trainer.flow import contrastive_flow_loss, draw, flow_loss, interpolate, target_velocity, velocity_of
 from trainer.model import Denoiser
+from trainer.objective.parts import Frozen, PartMeans, weighted
+from trainer.objective.representation import hold, token_grid
 from trainer.optim import Optimizers
 from trainer.parallel import Gradients, World, autocast, prepare
+from trainer.routing import route, sprint_of
 from trainer.samples import draw_sets, due, encode_prompts, stage_ends
 from trainer.schedule import rate_factor
 from trainer.telemetry import LOG_EVERY, Telemetry
+from trainer.text import tower_of
 
 
 @dataclass
@@ -40,11 +44,15 @@ class Run:
         self.recipe, self.folder, self.attempt, self.world = recipe, folder, attempt, world
         self.telemetry, self.stop = telemetry, stop
         torch.manual_seed(recipe.seed)
-        self.model = prepare(Denoiser(recipe.model), recipe.hardware, world)
+        model = Denoiser(recipe.model, sprint_of(recipe))
+        self.frozen = Frozen(recipe, world)
+        model.projector = self.frozen.projector()  # beside the denoiser's own parts, so that whatever is done to those is done to it
+        self.model = prepare(model, recipe.hardware, world)
         self.gradients = Gradients(self.model, world)
         self.optimizers = Optimizers(self.model, recipe.optimizer)
         self.ema = AveragedWeights(self.model, recipe.ema) if recipe.ema else None
         self.progress = Progress()
+        self.parts = PartMeans(world)
         self.saved_step = -1
 
     def train(self) -> Literal["succeeded", "stopped"]:
@@ -54,6 +62,7 @@ class Run:
         stages = self.stages_left()
         loaders = [Loader(recipe, stage.pixels, self.report_bad) for recipe, stage, _ in stages]
         self.prompts = encode_prompts(self.recipe, self.world)
+        self.tower = tower_of(self.recipe, self.world)
         self.draw_due_samples()
         for (recipe, stage, last_step), loader in zip(stages, loaders, strict=True):
             if not self.train_stage(recipe, stage, last_step, loader):
@@ -73,6 +82,7 @@ class Run:
         batches = loader.batches(progress.position, stage.batch_size, micro_batch, world.rank, world.size)
         if world.leads:
             self.telemetry.event("stage_started", progress.step, stage=stage.name, pixels=stage.pixels, batch_size=stage.batch_size)
+        hold(self.model.projector, held=recipe.representation is None)
         window = Window()
         while progress.step < last_step:
             begun = time.monotonic()
@@ -116,19 +126,31 @@ class Run:
         objective, device = recipe.objective, self.world.device
         draws = draw(recipe.seed, batch.positions, tuple(batch.images.shape[1:]), objective)
         clean, noise, times = batch.images.to(device), draws.noise.to(device), draws.times.to(device)
-        text, mask = batch.text, batch.text_mask
+        text, mask = self.tower.states(batch.captions) if self.tower else (batch.text, batch.text_mask)
         if objective.caption_dropout > 0:
             empty, empty_mask = self.prompts.of([""], torch.device("cpu"))
-            text = torch.where(draws.drop_caption[:, None, None], empty, text)
+            text = torch.where(draws.drop_caption[:, None, None].to(text.device), empty.to(text.device), text)
             mask = torch.where(draws.drop_caption[:, None], empty_mask, mask)
         noisy = interpolate(clean, noise, times, objective.noise_scale)
+        aligned, grid = recipe.representation, token_grid(clean, recipe.model.patch_size)
+        routed = route(recipe.seed, batch.positions, grid[0] * grid[1], recipe.routing, device)
+        projected, kept = None, None
         with autocast(recipe.hardware, self.world):
-            predicted = self.model(noisy, times, text.to(device), mask.to(device)).float()
+            predicted = self.model(noisy, times, text.to(device), mask.to(device), route=routed, tap=aligned.block if aligned else None)
+            if aligned:
+                predicted, features = predicted
+                kept = routed.kept_in(aligned.block) if routed else None
+                projected = self.model.projector(features, kept, grid)
+        predicted = predicted.float()
         velocity = velocity_of(predicted, noisy, times, objective)
         target = target_velocity(clean, noise, noisy, times, objective)
-        if objective.contrastive:
-            return contrastive_flow_loss(velocity, target, objective.contrastive.weight)
-        return flow_loss(velocity, target)
+        contrastive = objective.contrastive
+        parts = {"flow": contrastive_flow_loss(velocity, target, contrastive.weight) if contrastive else flow_loss(velocity, target)}
+        parts |= self.frozen.perceptual(recipe, batch.positions, predicted, clean, times)
+        if projected is not None:
+            parts |= self.frozen.aligned(recipe, clean, grid, projected, kept)
+        self.parts.add(parts)
+        return weighted(parts, recipe)
 
     # state
     def state(self) -> checkpoint.State:
@@ -226,6 +248,7 @@ class Run:
                 step_seconds=seconds,
                 images_per_second=stage.batch_size / seconds,
                 data_wait_seconds=window.data_wait / window.steps,
+                **self.parts.means(),
             )
             window.clear()
 
