@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from dayrun.recipe import Recipe, Stage
+from dayrun.recipe import Recipe, Representation, Stage, merge_patch
 from dayrun.recipe_errors import SECRETS, RecipeError, shown
 
 AUTOENCODERS = {"flux1": ([16], [8]), "flux2": ([32], [8]), "dc-ae-f32c32": ([32], [32]), "repa-e": ([4, 16, 32], [8, 16])}
@@ -277,6 +277,33 @@ def aligned_block_exists(recipe: Recipe) -> Found:
     if part is not None and part.block >= depth:
         because = f"the {depth} blocks are counted from 0, so the last is {depth - 1}"
         yield RecipeError("/representation/block", part.block, because, [depth - 1])
+
+
+@reads("representation", "stages")
+def one_projector_for_the_run(recipe: Recipe) -> Found:
+    """A stage may align less, elsewhere or not at all; the projector that learns beside the model speaks to one teacher in one way."""
+    own = recipe.representation.model_dump(mode="json") if recipe.representation else None
+    aligned: list[tuple[str, dict[str, Any]]] = [("/representation", own)] if own else []
+    for i, stage in enumerate(recipe.stages):
+        patch = stage.overrides.get("representation")
+        if isinstance(patch, dict):
+            at = f"/stages/{i}/overrides/representation"
+            aligned.append((at, {**Representation().model_dump(mode="json"), **merge_patch(own, patch)}))
+    for at, fields in aligned[1:]:
+        for name in ("kind", "teacher"):
+            if fields[name] != (first := aligned[0][1][name]):
+                because = f"one projector learns through the whole run, and {aligned[0][0]} says {first}"
+                yield RecipeError(f"{at}/{name}", shown(fields[name]), because, [first])
+
+
+@reads("representation", "routing", "model")
+def heads_of_the_projector_divide_the_width(recipe: Recipe) -> Found:
+    part, routing, width = recipe.representation, recipe.routing, recipe.model.hidden_size
+    if part is None or routing is None or part.kind != "irepa" or not routing.start <= part.block <= routing.end:
+        return
+    if width % 8:
+        because = f"iREPA under routing projects by 4 attention heads of an even width ({division(width, 8)} is no multiple of 8)"
+        yield RecipeError("/model/hidden_size", width, because, multiples_near(width, 8))
 
 
 # ---- stages, batches, schedules ------------------------------------------------------------------------------------------------------

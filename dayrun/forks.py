@@ -43,6 +43,7 @@ def fork_conflicts(parent: Recipe, child: Recipe, weights: Weights, step: int = 
         if (parent.ema is None) != (child.ema is None):
             nearest = parent.ema.model_dump(mode="json") if parent.ema else None
             errors.append(RecipeError("/ema", value_of(child, "ema"), "the averages go along: kept by both runs, or by neither", [nearest]))
+        errors.append(projector_differs(parent, child))
         if step > child.total_steps:
             because = f"the fork begins at step {step}, after the end: {child.total_steps} steps over all stages"
             errors.append(RecipeError("/stages", None, because))
@@ -57,8 +58,23 @@ def differs(parent: Recipe, child: Recipe, section: str, name: str, because: str
     return RecipeError(f"/{section}/{name}", ours, f"{because}: it says {theirs} there; weights do not change their form", [theirs])
 
 
+def projector_differs(parent: Recipe, child: Recipe) -> RecipeError | None:
+    """The error where the two learn another projector beside the model (REPA, iREPA), or only one of them does."""
+    theirs, ours = (
+        [stage for i in range(len(recipe.stages)) if (stage := recipe.at_stage(i).representation)] for recipe in (parent, child)
+    )
+    alike = [(stages[0].kind, stages[0].teacher) if stages else None for stages in (theirs, ours)]
+    if alike[0] == alike[1]:
+        return None
+    because = f"the parent learns {alike[0] or 'no projector'} beside the model, this run {alike[1] or 'none'}: the state would not fit"
+    nearest = theirs[0].model_dump(mode="json") if theirs else None
+    return RecipeError("/representation", value_of(child, "representation"), because, [nearest])
+
+
 def fields_behind(weight: str, parent: Recipe, child: Recipe) -> list[RecipeError]:
     """Which fields made the weight `weight` differ between the two recipes; empty when none of them explains it."""
+    if weight.startswith("projector."):
+        return [error for error in [projector_differs(parent, child)] if error is not None]
     shaping = next(names for beginning, names in SHAPED_BY if weight.startswith(beginning))
     errors = [differs(parent, child, "model", name, f"it shapes {weight}") for name in shaping]
     return [error for error in errors if error is not None]

@@ -59,7 +59,7 @@ class Text(Part):
     source: str = Field(
         default="google/t5gemma-2b-2b-ul2",
         min_length=1,
-        description="Hub name, folder, or package:NAME for weights in a Python package.",
+        description="Hub name, folder, object prefix, or package:NAME for weights in a Python package.",
     )
     tokens: Positive = Field(default=256, description="Captions are padded or cut to this many tokens; padding is masked.")
     cleaning: Literal["deepfloyd", "light", "none"] = Field(default="light", description="How captions are cleaned before encoding.")
@@ -135,20 +135,22 @@ class Lpips(Part):
     """LPIPS on x̂0 against x0 (Zhang et al. 2018; PixelGen)."""
 
     weight: Weight = 0.1
-    source: str = Field(min_length=1, description="Folder or hub name with VGG16 and the published linear heads.")
+    source: str = Field(min_length=1, description="Folder, object prefix or hub name with VGG16 and the published linear heads.")
     resize: Rate = Field(default=0.5, description="Both images are resized by this factor first.")
     below_time: Fraction = Field(default=1.0, description="Only noise levels below this take part.")
     crop: Positive | None = Field(default=None, description="Side of a random crop instead of the whole image.")
+    antialias: bool = Field(default=True, description="False reproduces PRX's plain bilinear downscaling.")
 
 
 class PDino(Part):
     """1 − cosine of DINOv2 patch features on x̂0 against x0 (PixelGen)."""
 
     weight: Weight = 0.01
-    source: str = Field(default="facebook/dinov2-with-registers-base", min_length=1)
+    source: str = Field(default="facebook/dinov2-with-registers-base", min_length=1, description="Folder, object prefix or hub name.")
     pixels: Positive = 224
     below_time: Fraction = 1.0
     crop: Positive | None = None
+    antialias: bool = Field(default=True, description="False reproduces PRX's plain bilinear downscaling.")
 
 
 class Perceptual(Part):
@@ -171,7 +173,7 @@ class Representation(Part):
 
     kind: Literal["repa", "irepa"] = "repa"
     weight: Weight = 0.5
-    teacher: str = Field(default="facebook/dinov3-vitl16-pretrain-lvd1689m", min_length=1)
+    teacher: str = Field(default="facebook/dinov3-vitl16-pretrain-lvd1689m", min_length=1, description="Folder, object prefix or hub name.")
     block: Natural = Field(default=7, description="Block whose output is projected, counted from 0.")
     antialias: bool = Field(default=True, description="False reproduces PRX's nearest-neighbour downscaling.")
 

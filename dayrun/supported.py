@@ -54,17 +54,7 @@ NOT_YET: list[Row] = [
     Row(when("/latents", lambda r: r.latents), "the trainer does not train on latents yet, only on pixels", [None]),
     Row(when("/data/buckets", lambda r: r.data.buckets, "aspect"), "the trainer does not read aspect buckets yet", ["square"]),
     Row(object_stores, "the trainer reads data from folders only as yet", []),
-    Row(when("/perceptual/lpips", lambda r: r.perceptual.lpips), "the trainer has no LPIPS loss yet", [None]),
-    Row(when("/perceptual/dino", lambda r: r.perceptual.dino), "the trainer has no P-DINO loss yet", [None]),
     Row(when("/routing", lambda r: r.routing), "the trainer does not route tokens (TREAD, SPRINT) yet", [None]),
-    Row(when("/representation", lambda r: r.representation), "the trainer does not align representations (REPA, iREPA) yet", [None]),
-    Row(
-        when("/text/encoder", lambda r: r.text.encoder, "t5gemma", "qwen3_vl"),
-        "the trainer cannot load this text tower yet, only encoders that transformers loads by themselves",
-        ["transformers"],
-    ),
-    Row(when("/text/precomputed", lambda r: r.text.precomputed, False), "the trainer does not encode captions while it trains yet", [True]),
-    Row(when("/text/cleaning", lambda r: r.text.cleaning, "deepfloyd"), "the trainer has no DeepFloyd cleaning yet", ["light", "none"]),
     Row(
         when("/model/resolution_conditioning", lambda r: r.model.resolution_conditioning, "token"),
         "the trainer does not condition on resolution through text tokens yet",

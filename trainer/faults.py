@@ -10,7 +10,6 @@ import torch
 from dayrun.objects import StoreError
 from dayrun.rules import RecipeErrors
 from dayrun.run_folder import Cause
-from trainer.strict import NetworkError
 from trainer.text import TowerError
 
 
@@ -65,7 +64,7 @@ class PeerLostError(Exception):
 def cause_of(error: BaseException) -> Cause | None:
     """The typed cause of an exception that ended the training, or None where another rank is to blame."""
     text = str(error)
-    if isinstance(error, RecipeErrors | TowerError | NetworkError):
+    if isinstance(error, RecipeErrors | TowerError):
         return "spec"
     if isinstance(error, DataFault):
         return "data"

@@ -7,7 +7,7 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -123,8 +123,8 @@ class Meter:
         self._telemetry.metric(step, **{f"gradient_norm_{block}": value * scale for block, value in gradients.items()})
         self._telemetry.metric(step, **{f"update_norm_{block}": value for block, value in updates.items()})
 
-    def report(self, step: int, loss: float, norm: float, learning_rate: float) -> None:
-        """After every step, on every rank."""
+    def report(self, step: int, loss: float, norm: float, learning_rate: float, more: Callable[[], dict[str, float]]) -> None:
+        """After every step, on every rank. `more`: further means since it was last called, when they are due."""
         self._telemetry.check()
         self._telemetry.metric(step, loss=loss)
         if step % LOG_EVERY and step != self._recipe.total_steps:
@@ -133,7 +133,7 @@ class Meter:
         steps, own = max(1.0, taken["steps"]), sum(taken.get(part, 0.0) for part in OWN)
         mine = [own, self._memory(), *(taken.get(part, 0.0) for part in IN_A_STEP), *self._bins.flatten().tolist()]
         self._bins.zero_()
-        ranks = self._gather(mine)
+        ranks, parts_of_loss = self._gather(mine), more()
         if not self._world.leads:
             return
         self._name_stragglers(step, [rank[0] for rank in ranks], int(steps))
@@ -152,6 +152,7 @@ class Meter:
             memory_bytes=max(rank[1] for rank in ranks),
             peak_share=self._flops / (seconds * self._rate),
             dollars=self.dollars,
+            **parts_of_loss,
             **{name: float(mean) for name, mean in zip(BIN_NAMES, bins[0] / bins[1], strict=True)},
         )
 

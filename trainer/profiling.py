@@ -1,5 +1,6 @@
 """A trace of a few steps on request: what each operator and kernel took, for chrome://tracing or Perfetto, in the run folder."""
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -7,41 +8,43 @@ from torch.profiler import ProfilerActivity, profile
 
 from dayrun.run_folder import RunFolder
 from trainer.parallel import World
+from trainer.telemetry import Telemetry
 
 STEPS = 5
 """How many steps a trace covers: enough to see what repeats, small enough to open."""
 
 
 class Profiler:
-    """Started by `start`, told of every step; one rank of each node records, since the ranks of a node look much alike."""
+    """Told of every step; one rank of each node records, since the ranks of a node look much alike."""
 
-    def __init__(self, folder: RunFolder, world: World) -> None:
-        self._folder, self._world = folder, world
+    def __init__(self, folder: RunFolder, world: World, telemetry: Telemetry) -> None:
+        self._folder, self._world, self._telemetry = folder, world, telemetry
         self._left = 0
         self._trace: profile | None = None
 
-    def start(self) -> None:
-        """Record the next steps; while a recording lasts, nothing new begins."""
+    def stepped(self, step: int, asked: bool) -> None:
+        """After every step, on every rank. `asked` records the next ones, unless a recording lasts; a trace that is done is kept."""
         if self._left:
-            return
-        self._left = STEPS
-        if self._world.leads_node:
-            cuda = [ProfilerActivity.CUDA] if self._world.device.type == "cuda" else []
-            self._trace = profile(activities=[ProfilerActivity.CPU, *cuda])
-            self._trace.start()
+            self._left -= 1
+            if not self._left and self._trace is not None:
+                self._keep(step, self._trace)
+                self._trace = None
+        elif asked:
+            self._left = STEPS
+            if self._world.leads_node:
+                cuda = [ProfilerActivity.CUDA] if self._world.device.type == "cuda" else []
+                self._trace = profile(activities=[ProfilerActivity.CPU, *cuda])
+                self._trace.start()
 
-    def stepped(self, step: int) -> str | None:
-        """After every step; the place of the trace once it is there, on the ranks that recorded. Raises OSError as the store does."""
-        if not self._left:
-            return None
-        self._left -= 1
-        if self._left or self._trace is None:
-            return None
-        trace, self._trace = self._trace, None
+    def _keep(self, step: int, trace: profile) -> None:
         trace.stop()
         key = self._folder.profile_key(step, self._world.rank)
-        with tempfile.TemporaryDirectory() as place:
-            file = Path(place) / "trace.json.gz"
-            trace.export_chrome_trace(str(file))
-            self._folder.prefix.put_file(key, file)
-        return key
+        try:
+            with tempfile.TemporaryDirectory() as place:
+                file = Path(place) / "trace.json.gz"
+                trace.export_chrome_trace(str(file))
+                self._folder.prefix.put_file(key, file)
+        except OSError as error:  # a trace is no reason to stop
+            print(f"the profile could not be kept: {error}", file=sys.stderr, flush=True)
+            return
+        self._telemetry.event("profiled", step, steps=STEPS, file=key)

@@ -42,7 +42,7 @@ def encode(recipe: Recipe, texts: list[str], world: World) -> Prompts:
     """Load the text tower on rank 0, encode `texts` and the empty prompt, let the tower go, share the states. Raises TowerError."""
     encoded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if world.leads:
-        tower = load_text_encoder(recipe.text.source, recipe.text.tokens)
+        tower = load_text_encoder(recipe.text.source, recipe.text.tokens, recipe.text.encoder)
         if tower.width != recipe.model.text_width:
             because = f"its states are {tower.width} wide, /model/text_width is {recipe.model.text_width}: the model learnt from another"
             raise TowerError(f"/text/source: {recipe.text.source!r}: {because}")

@@ -21,13 +21,16 @@ from trainer.flow import contrastive_flow_loss, draw, flow_loss, interpolate, ta
 from trainer.guard import Guard
 from trainer.meter import Meter
 from trainer.model import Denoiser
+from trainer.objective.parts import Frozen, PartMeans, weighted
+from trainer.objective.representation import hold, token_grid
 from trainer.optim import Optimizers
 from trainer.parallel import Gradients, World, autocast, prepare
-from trainer.profiling import STEPS as PROFILED_STEPS
 from trainer.profiling import Profiler
+from trainer.routing import route, sprint_of
 from trainer.samples import draw_sets, encode_prompts, stage_ends
 from trainer.schedule import rate_factor
 from trainer.telemetry import Telemetry
+from trainer.text import tower_of
 from trainer.timing import Timing
 
 
@@ -48,15 +51,19 @@ class Run:
         self.recipe, self.folder, self.attempt, self.world = recipe, folder, attempt, world
         self.telemetry, self.stop, self.timing = telemetry, stop, timing
         torch.manual_seed(recipe.seed)
-        self.model = prepare(Denoiser(recipe.model), recipe.hardware, world)
+        model = Denoiser(recipe.model, sprint_of(recipe))
+        self.frozen = Frozen(recipe, world)
+        model.projector = self.frozen.projector()  # beside the denoiser's own parts, so that whatever is done to those is done to it
+        self.model = prepare(model, recipe.hardware, world)
         self.gradients = Gradients(self.model, world)
         self.optimizers = Optimizers(self.model, recipe.optimizer)
         self.ema = AveragedWeights(self.model, recipe.ema) if recipe.ema else None
         self.progress = Progress()
+        self.parts = PartMeans(world)
         self.saved_step = -1
         self.guard = Guard(recipe.guard, self.tell)
         self.meter = Meter(recipe, world, telemetry, timing)
-        self.profiler = Profiler(folder, world)
+        self.profiler = Profiler(folder, world, telemetry)
         self.budget = SampleBudget(recipe.samples.budget)
         self.evaluator = Evaluator(recipe, folder, attempt, world, stop, timing) if recipe.evaluation else None
 
@@ -68,6 +75,7 @@ class Run:
         if self.evaluator:
             self.evaluator.prove()
         self.prompts = encode_prompts(self.recipe, self.world)
+        self.tower = tower_of(self.recipe, self.world)
         self.show()
         while (outcome := self.train_stages(loaders)) == "rolled_back":
             loaders = self.loaders()
@@ -99,6 +107,7 @@ class Run:
         self.meter.begin_stage(recipe, stage)
         if progress.step == last_step - stage.steps:
             self.guard.begin_stage()
+        hold(self.model.projector, held=recipe.representation is None)
         while progress.step < last_step:
             timing.begin_step()
             loss, (stopping, saving, profiling) = self.accumulate(recipe, batches, share // micro_batch)
@@ -117,8 +126,8 @@ class Run:
                     if self.ema:
                         self.ema.update(progress.step)
             timing.end_step(progress.step)
-            self.meter.report(progress.step, loss, norm, recipe.optimizer.learning_rate * factor)
-            self.profile(profiling)
+            self.meter.report(progress.step, loss, norm, recipe.optimizer.learning_rate * factor, self.parts.means)
+            self.profiler.stepped(progress.step, profiling)
             if stopping:
                 self.tell("stop_requested", signal=self.stop.name or "on another rank")
             if stopping or saving or progress.step % recipe.checkpoints.every == 0 or progress.step == recipe.total_steps:
@@ -152,20 +161,32 @@ class Run:
         objective, device = recipe.objective, self.world.device
         draws = draw(recipe.seed, batch.positions, tuple(batch.images.shape[1:]), objective)
         clean, noise, times = batch.images.to(device), draws.noise.to(device), draws.times.to(device)
-        text, mask = batch.text, batch.text_mask
+        text, mask = self.tower.states(batch.captions) if self.tower else (batch.text, batch.text_mask)
         if objective.caption_dropout > 0:
             empty, empty_mask = self.prompts.of([""], torch.device("cpu"))
-            text = torch.where(draws.drop_caption[:, None, None], empty, text)
+            text = torch.where(draws.drop_caption[:, None, None].to(text.device), empty.to(text.device), text)
             mask = torch.where(draws.drop_caption[:, None], empty_mask, mask)
         noisy = interpolate(clean, noise, times, objective.noise_scale)
+        aligned, grid = recipe.representation, token_grid(clean, recipe.model.patch_size)
+        routed = route(recipe.seed, batch.positions, grid[0] * grid[1], recipe.routing, device)
+        projected, kept = None, None
         with autocast(recipe.hardware, self.world):
-            predicted = self.model(noisy, times, text.to(device), mask.to(device)).float()
+            predicted = self.model(noisy, times, text.to(device), mask.to(device), route=routed, tap=aligned.block if aligned else None)
+            if aligned:
+                predicted, features = predicted
+                kept = routed.kept_in(aligned.block) if routed else None
+                projected = self.model.projector(features, kept, grid)
+        predicted = predicted.float()
         velocity = velocity_of(predicted, noisy, times, objective)
         target = target_velocity(clean, noise, noisy, times, objective)
         self.meter.saw(velocity, target, times)
-        if objective.contrastive:
-            return contrastive_flow_loss(velocity, target, objective.contrastive.weight)
-        return flow_loss(velocity, target)
+        contrastive = objective.contrastive
+        parts = {"flow": contrastive_flow_loss(velocity, target, contrastive.weight) if contrastive else flow_loss(velocity, target)}
+        parts |= self.frozen.perceptual(recipe, batch.positions, predicted, clean, times)
+        if projected is not None:
+            parts |= self.frozen.aligned(recipe, clean, grid, projected, kept)
+        self.parts.add(parts)
+        return weighted(parts, recipe)
 
     # state
     def state(self) -> checkpoint.State:
@@ -269,7 +290,7 @@ class Run:
                 self.draw_samples(sets)
         if self.evaluator and self.evaluator.due(step):
             with self.timing.part("evaluation"), self.shown(True):
-                self.evaluator.evaluate(self.model, self.prompts, step, self.guard.roll_backs, self.tell, self.telemetry.metric)
+                self.evaluator.evaluate(self.model, self.prompts, self.tower, step, self.guard.roll_backs, self.tell, self.telemetry.metric)
 
     @contextmanager
     def shown(self, averaged: bool) -> Iterator[None]:
@@ -292,18 +313,6 @@ class Run:
                 self.tell("samples_drawn", set=name, images=images, seconds=round(seconds, 3))
         except OSError as error:  # on every rank: pictures are no reason to stop
             self.tell("samples_failed", because=str(error))
-
-    def profile(self, asked: bool) -> None:
-        if asked:
-            self.profiler.start()
-            return
-        try:
-            file = self.profiler.stepped(self.progress.step)
-        except OSError as error:
-            print(f"the profile could not be kept: {error}", file=sys.stderr, flush=True)
-            return
-        if file:
-            self.telemetry.event("profiled", self.progress.step, steps=PROFILED_STEPS, file=file)
 
     def report_bad(self, bad: BadSamples) -> None:
         if bad.count in (1, 10) or bad.count % 100 == 0:

@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,8 +34,9 @@ SUBSTITUTES = 20
 class Batch:
     positions: list[int]  # (n,) places in the run's order; they seed every draw
     images: Tensor  # (n, 3, height, width) float32 in [−1, 1]
-    text: Tensor  # (n, tokens, width) float32
+    text: Tensor  # (n, tokens, width) float32; no tokens where captions are encoded while training
     text_mask: Tensor  # (n, tokens) bool
+    captions: list[str] = field(default_factory=list)  # only then
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Sample(NamedTuple):
     picture: np.ndarray  # (height, width, 3) uint8
     text: np.ndarray  # (tokens, width)
     mask: np.ndarray  # (tokens,)
-    caption: str
+    caption: str  # empty where the shards have none
 
 
 def held_out(samples: int, share: float) -> np.ndarray:
@@ -114,7 +115,7 @@ class Loader:
         if self._ends[-1] == 0:
             raise DataFault(f"/data/sources: no samples in {[s.url for s in self._data.sources]}; convert some pictures first")
         for shards, source in zip(self._sets, self._data.sources, strict=True):
-            check_columns(set(shards.columns), self._data, source.url)
+            check_columns(set(shards.columns), self._data, recipe.text.precomputed, source.url)
         held = self._held_out()
         self.held_out: list[int] = np.flatnonzero(held).tolist() if held is not None else []
         """Numbers of the samples that are not trained on, since the run is measured by them."""
@@ -153,9 +154,10 @@ class Loader:
 
     def load(self, positions: list[int]) -> Batch:
         """Decode the samples at `positions`. Raises DataFault when too many cannot be read."""
-        pictures, texts, masks, _ = zip(*(self._readable(position) for position in positions), strict=True)
+        pictures, texts, masks, captions = zip(*(self._readable(position) for position in positions), strict=True)
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-        return Batch(positions, images.contiguous(), torch.from_numpy(np.stack(texts)).float(), torch.from_numpy(np.stack(masks)).bool())
+        text, mask = torch.from_numpy(np.stack(texts)).float(), torch.from_numpy(np.stack(masks)).bool()
+        return Batch(positions, images.contiguous(), text, mask, list(captions))
 
     def _readable(self, position: int) -> Sample:
         """The sample at `position`, or a seeded substitute when it is bad: the same on every rank and in every attempt."""
@@ -184,6 +186,10 @@ class Loader:
             picture = fitted(sample[self._data.image_column], self._pixels)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise shards.bad_sample(local, f"column {self._data.image_column!r} is no picture: {error}") from error
+        if flip:
+            picture = picture[:, ::-1]
+        if not self._recipe.text.precomputed:
+            return Sample(picture, np.zeros((0, 0)), np.zeros(0), str(sample[caption.column]))
         text = np.asarray(sample[caption.latent_column or ""])
         mask = np.asarray(sample[caption.mask_column or ""])
         wanted = (self._recipe.text.tokens, self._recipe.model.text_width)
@@ -192,7 +198,7 @@ class Loader:
                 f"/text: column {caption.latent_column!r} of {self._data.sources[which].url} holds states of shape {text.shape}, "
                 f"the recipe says tokens × text_width = {wanted}; set /text/tokens and /model/text_width to {list(text.shape)}"
             )
-        return Sample(picture[:, ::-1] if flip else picture, text, mask, str(sample.get(caption.column, "")))
+        return Sample(picture, text, mask, str(sample.get(caption.column, "")))
 
     def _count_bad(self, error: BadSample) -> None:
         with self._lock:
@@ -221,12 +227,12 @@ def fitted(encoded: bytes, pixels: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def check_columns(present: set[str], data: Data, url: str) -> None:
-    """Raises DataFault when a column that the recipe names is not in the shards."""
+def check_columns(present: set[str], data: Data, precomputed: bool, url: str) -> None:
+    """Raises DataFault when a column that the recipe names, and that is needed, is not in the shards."""
     for at, name in [("/data/image_column", data.image_column)] + [
-        (f"/data/captions/{i}/{field}", getattr(caption, field))
+        (f"/data/captions/{i}/{column}", getattr(caption, column))
         for i, caption in enumerate(data.captions)
-        for field in ("latent_column", "mask_column")
+        for column in (("latent_column", "mask_column") if precomputed else ("column",))
     ]:
         if name not in present:
             raise DataFault(f"{at}: {name!r} is not a column of {url}; it has {sorted(present)}")

@@ -19,6 +19,7 @@ from trainer.faults import StopSignal
 from trainer.flow import mix
 from trainer.parallel import World, autocast
 from trainer.samples import Prompts, draw_pictures, stage_ends
+from trainer.text import TextEncoder
 from trainer.timing import Timing
 
 CHUNK = 32
@@ -45,12 +46,12 @@ class Evaluator:
         self._real: dict[int, Features] = {}  # by side of the pictures
 
     def prove(self) -> None:
-        """Raises NetworkError or DataFault, on every rank, when networks or reference cannot be used."""
+        """Raises RecipeErrors or DataFault, on every rank, when networks or reference cannot be used."""
 
         def look() -> None:
             if self._world.leads:
-                Reference(self._recipe, self._recipe.stages[0].pixels)
-                load_networks(self._fields, torch.device("cpu"))
+                Reference(self._recipe, self._recipe.stages[0].pixels, None)
+                load_networks(self._fields, torch.device("cpu"), None)
 
         self._world.together(look)
 
@@ -74,7 +75,14 @@ class Evaluator:
 
     @torch.no_grad()
     def evaluate(
-        self, model: nn.Module, prompts: Prompts, step: int, roll_backs: int, tell: Callable[..., None], metric: Callable[..., None]
+        self,
+        model: nn.Module,
+        prompts: Prompts,
+        tower: TextEncoder | None,
+        step: int,
+        roll_backs: int,
+        tell: Callable[..., None],
+        metric: Callable[..., None],
     ) -> None:
         """Measure `model`, which is in its evaluation mode, unless that was done. Every rank must call it.
 
@@ -95,7 +103,7 @@ class Evaluator:
                 "pixels": pixels,
                 **{name: getattr(self._fields, name) for name in ("guidance", "steps", "seed")},
             }
-            metrics = self._measure(model, prompts, pixels, report)
+            metrics = self._measure(model, prompts, Reference(self._recipe, pixels, tower), pixels, report)
             if metrics is None:
                 return
             report["seconds"] = round(time.monotonic() - begun, 3)
@@ -105,9 +113,11 @@ class Evaluator:
         except OSError as error:
             tell("evaluation_failed", because=str(error))
 
-    def _measure(self, model: nn.Module, prompts: Prompts, pixels: int, report: dict[str, Any]) -> dict[str, float] | None:
+    def _measure(
+        self, model: nn.Module, prompts: Prompts, reference: Reference, pixels: int, report: dict[str, Any]
+    ) -> dict[str, float] | None:
         """Metrics by name with their counts, on every rank; None when somebody is to stop."""
-        reference, metrics = Reference(self._recipe, pixels), dict[str, float]()
+        metrics: dict[str, float] = {}
         if "validation_loss" in self._fields.metrics:
             samples = min(self._fields.validation_samples, len(reference))
             losses = validation_loss(model, self._recipe, reference, samples, self._world)
@@ -115,7 +125,7 @@ class Evaluator:
             report |= {"validation_samples": samples}
         if set(self._fields.metrics) == {"validation_loss"}:
             return metrics
-        networks = load_networks(self._fields, self._world.device)
+        networks = load_networks(self._fields, self._world.device, self._world)
         compared = min(self._fields.images, len(reference))
         report |= {"images": self._fields.images, "reference_images": compared}
 

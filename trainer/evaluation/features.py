@@ -3,7 +3,6 @@
 Each is loaded when an evaluation begins and let go when it ends: between evaluations they would only take memory.
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -13,8 +12,11 @@ from torch import Tensor
 from dayrun.recipe import Evaluation
 from trainer.data.loader import folder_of
 from trainer.evaluation.inception import Inception, may_differ
-from trainer.strict import NetworkError, load_transformers, load_weights, local_only
+from trainer.parallel import World
+from trainer.pretrained import files_of, load_strictly, named, refusal, tensors_in
 
+POSITIONS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
+"""Buffers that old checkpoints saved."""
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -36,15 +38,16 @@ def as_seen(pictures: Tensor, side: int, mean: tuple[float, ...], deviation: tup
 class Clip:
     """CLIP's joint space (Radford et al. 2021): unit vectors of pictures and of captions."""
 
-    def __init__(self, source: str, device: torch.device) -> None:
+    def __init__(self, source: str, device: torch.device, world: World | None) -> None:
         from transformers import AutoTokenizer, CLIPModel
 
         at = "/evaluation/clip_source"
-        self._model: Any = load_transformers(at, source, CLIPModel).to(device)
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(source, local_files_only=local_only(at, source))
-        except (OSError, ValueError) as error:
-            raise NetworkError(f"{at}: {source!r} has no tokenizer: {str(error).splitlines()[0]}") from error
+        with files_of(source, at, world) as folder:
+            self._model: Any = load_strictly(CLIPModel, folder, at, source, ignored=POSITIONS).to(device)
+            try:
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            except (OSError, ValueError) as error:
+                raise refusal(at, source, f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}") from error
         self._side: int = self._model.config.vision_config.image_size
         self._most: int = self._model.config.text_config.max_position_embeddings
         self._device = device
@@ -63,10 +66,12 @@ class Clip:
 class Dino:
     """DINOv2 with registers (Darcet et al. 2024): the class token after the last norm, as a unit vector."""
 
-    def __init__(self, source: str, device: torch.device) -> None:
+    def __init__(self, source: str, device: torch.device, world: World | None) -> None:
         from transformers import AutoModel
 
-        self._model: Any = load_transformers("/evaluation/dino_source", source, AutoModel).to(device)
+        at = "/evaluation/dino_source"
+        with files_of(source, at, world) as folder:
+            self._model: Any = load_strictly(AutoModel, folder, at, source).to(device)
         self._side: int = self._model.config.image_size
 
     def __call__(self, pictures: Tensor) -> Tensor:
@@ -82,19 +87,33 @@ class Networks(NamedTuple):
     clip: Clip | None
 
 
-def load_networks(evaluation: Evaluation, device: torch.device) -> Networks:
-    """Raises NetworkError when one of them is not there or is not whole."""
+def load_networks(evaluation: Evaluation, device: torch.device, world: World | None) -> Networks:
+    """Every rank of `world` must call it; with None, this process does it alone. Raises RecipeErrors when one is not there or not whole."""
     asked, pictures, clip = set(evaluation.metrics), dict[str, Embedding](), None
     if "fid" in asked:
-        inception = Inception()
-        load_weights("/evaluation/fid_source", inception_file(evaluation), inception, may_differ)
-        pictures["fid"] = inception.to(device).eval().requires_grad_(False)
+        pictures["fid"] = load_inception(evaluation.fid_source, world).to(device)
     if asked & {"cmmd", "prompt_alignment"}:
-        pictures["clip"] = clip = Clip(evaluation.clip_source, device)
+        pictures["clip"] = clip = Clip(evaluation.clip_source, device, world)
     if "dino_mmd" in asked:
-        pictures["dino"] = Dino(evaluation.dino_source, device)
+        pictures["dino"] = Dino(evaluation.dino_source, device, world)
     return Networks(pictures, clip)
 
 
-def inception_file(evaluation: Evaluation) -> Path:
-    return folder_of(evaluation.fid_source)
+def load_inception(source: str, world: World | None = None) -> Inception:
+    """From weights in torchvision's or pytorch-fid's names; a relative path starts at DAYRUN_DATA. Raises RecipeErrors."""
+    at = "/evaluation/fid_source"
+    here = folder_of(source)
+    with files_of(str(here) if here.exists() else source, at, world) as place:
+        weights = tensors_in(place, at, source)
+    network = Inception()
+    own = network.state_dict()
+    for what, keys in (("missing", own.keys() - weights.keys()), ("unexpected", weights.keys() - own.keys())):
+        if wrong := sorted(key for key in keys if not may_differ(key)):
+            because = f"{len(wrong)} {what} keys ({named(wrong)}): this is no Inception v3 as FID uses it"
+            raise refusal(at, source, f"{because}; the weights that pytorch-fid publishes are")
+    known = {key: weights[key] for key in own.keys() & weights.keys()}
+    for key, weight in known.items():
+        if weight.shape != own[key].shape:
+            raise refusal(at, source, f"{key} is of shape {list(weight.shape)}, Inception v3 asks for {list(own[key].shape)}")
+    network.load_state_dict(known, strict=False)
+    return network.eval().requires_grad_(False)
