@@ -288,7 +288,7 @@ class Guard(Part):
         default=0, description="How often the run may go back to its last good checkpoint, with other data, before it ends as `diverged`."
     )
     hang_seconds: Rate | None = Field(
-        default=None, description="A step that takes longer ends the attempt; null: 120 s + 10 × the slowest of the recent steps."
+        default=None, description="A step that takes longer ends the attempt; null: 300 s + 10 × the slowest of the recent steps."
     )
     straggler_factor: Annotated[float, Field(gt=1)] = Field(
         default=1.5, description="A process whose own share of the steps takes this × the median of all is told of by name."

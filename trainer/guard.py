@@ -64,7 +64,7 @@ class Guard:
         self.skipped = 0
         median = spike(self.recent, loss, self._fields.spike_factor)
         if median is not None and not self.spiking:
-            self._tell("loss_spike", loss=loss, median=median, factor=self._fields.spike_factor)
+            self._tell("loss_spike", step, loss=loss, median=median, factor=self._fields.spike_factor)
         self.spiking = self.spiking + 1 if median is not None else 0
         if self._fields.spike_limit and self.spiking >= self._fields.spike_limit and self.may_roll_back:
             return "roll_back"
@@ -73,7 +73,7 @@ class Guard:
 
     def _no_number(self, step: int, loss: float, norm: float, where: list[dict[str, Any]]) -> Verdict:
         self.skipped += 1
-        self._tell("step_skipped", loss=str(loss), gradient_norm=str(norm), in_a_row=self.skipped, where=where)
+        self._tell("step_skipped", step, loss=str(loss), gradient_norm=str(norm), in_a_row=self.skipped, where=where)
         if self.skipped < self._fields.skip_limit:
             return "skip"
         if self.may_roll_back:

@@ -218,7 +218,7 @@ class Run:
     def loaded(self, step: int) -> dict[str, Any] | None:
         """The manifest of the checkpoint of `step`, whose state this run now has; None, and an event, when it is not whole."""
         try:
-            with checkpoint.at_hand(self.folder, self.world, step) as (files, manifest):
+            with self.timing.part("checkpoint"), checkpoint.at_hand(self.folder, self.world, step) as (files, manifest):
                 checkpoint.load(files, self.state())
             return manifest
         except checkpoint.BadCheckpoint as error:

@@ -26,7 +26,8 @@ from trainer.parallel import World
 from trainer.telemetry import Telemetry
 from trainer.timing import SLOW, Timing
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
+"""Beside the step itself: a shape that comes for the first time is compiled. Shorter than a collective's own patience of 10 minutes."""
 SLOW_PATIENCE_SECONDS = 1800.0
 """For what may take minutes: the start with its first step of each stage, checkpoints, pictures, an evaluation's next chunk."""
 SLOWEST_TIMES = 10.0

@@ -337,11 +337,10 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         ],
     ),
     (
-        "not yet evaluation",
-        {"evaluation": {}},
+        "not yet evaluation on s3",
+        {"evaluation": {"reference": "s3://b/x"}},
         [
-            '/evaluation: "{\\"every\\": 10000, \\"images\\": 10000, \\"guidance\\": 3.5, \\"steps\\": 50, \\"metrics\\": [\\"fid\\", '
-            '\\"cmmd\\", \\"dino_mmd\\",…: the trainer does not evaluate yet; samples are drawn while it trains; nearest: null',
+            '/evaluation/reference: "s3://b/x": the trainer reads data from folders only as yet',
         ],
     ),
 ]
