@@ -22,10 +22,14 @@ from tests.conftest import ROOT
 from tests.tiny import PIXELS, tiny_recipe, write_data
 from tests.trainer.here import train_here
 from trainer.data.loader import Loader, held_out
+from trainer.evaluation.distances import frechet, moments
 from trainer.evaluation.evaluate import with_count
 from trainer.evaluation.features import Clip, Dino, as_seen, load_inception, load_networks
 from trainer.evaluation.inception import Inception
 from trainer.evaluation.reference import Reference
+from trainer.flow import mix
+from trainer.samples import Prompts, draw_pictures
+from trainer.trained import alone, load_trained
 
 SAMPLES = 256
 HELD_OUT = 0.25
@@ -55,7 +59,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recipe(networks: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     evaluation = {
-        "every": 4,
+        "every": 8,
         "images": 40,
         "steps": 2,
         "guidance": 1.0,
@@ -66,7 +70,7 @@ def recipe(networks: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
         "dino_source": str(networks / "dino"),
     }
     data = write_data(tmp_path_factory.mktemp("evaluated") / "data", samples=SAMPLES)
-    return tiny_recipe(data, steps=6, processes=1, evaluation=evaluation, checkpoints={"every": 3})
+    return tiny_recipe(data, steps=12, processes=1, evaluation=evaluation, checkpoints={"every": 6})
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +92,8 @@ NAMES = {f"validation_loss{part}_40" for part in ("", "_time_0_30", "_time_30_60
 
 
 def test_a_run_is_measured_at_its_steps_and_at_its_end_with_the_count_in_the_names(run: RunFolder):
-    assert run.evaluation_steps() == [4, 6]
-    for step in (4, 6):
+    assert run.evaluation_steps() == [8, 12]
+    for step in (8, 12):
         report = run.evaluation(step)
         assert report["complete"]
         assert (report["images"], report["reference_images"], report["validation_samples"], report["ema"]) == (40, 40, 40, True)
@@ -97,21 +101,20 @@ def test_a_run_is_measured_at_its_steps_and_at_its_end_with_the_count_in_the_nam
         assert report["metrics"].keys() == NAMES
         bins = [report["metrics"][f"validation_loss_time_{name}_40"] for name in ("0_30", "30_60", "60_100")]
         assert report["metrics"]["validation_loss_40"] == pytest.approx(np.dot(bins, [0.3, 0.3, 0.4]))
-    assert run.evaluation(6)["checkpoint"] == run.checkpoint_digest(6)
-    assert metrics(run, 4) != metrics(run, 6)
+    assert run.evaluation(12)["checkpoint"] == run.checkpoint_digest(12)
+    assert metrics(run, 8) != metrics(run, 12)
     told = [e["data"]["metrics"] for e in run.events() if e["type"] == "evaluated"]
-    assert told == [metrics(run, 4), metrics(run, 6)]
+    assert told == [metrics(run, 8), metrics(run, 12)]
 
 
 def test_what_was_measured_is_not_measured_again_after_a_resume(recipe: dict, run: RunFolder, tmp_path: Path):
     shutil.copytree(run.prefix.path or "", tmp_path / "run")
     folder = RunFolder(Prefix(tmp_path / "run"))
-    folder.delete_checkpoint(6)
-    unfinished = folder.evaluation(6) | {"complete": False}
-    folder.put_evaluation(unfinished)
+    folder.delete_checkpoint(12)
+    folder.put_evaluation(folder.evaluation(12) | {"complete": False})
     assert train_here(recipe, folder) == 0
-    assert [e["step"] for e in folder.events() if e["type"] == "evaluated" and e["attempt"] == 2] == [6]
-    assert folder.evaluation(6)["metrics"] == run.evaluation(6)["metrics"]  # the same weights, to the bit
+    assert [e["step"] for e in folder.events() if e["type"] == "evaluated" and e["attempt"] == 2] == [12]
+    assert folder.evaluation(12)["metrics"] == run.evaluation(12)["metrics"]  # the same weights, to the bit
 
 
 def test_two_processes_measure_the_same_as_one(recipe: dict, run: RunFolder, tmp_path: Path):
@@ -125,8 +128,8 @@ def test_two_processes_measure_the_same_as_one(recipe: dict, run: RunFolder, tmp
     command = [*torchrun, str(tmp_path / "recipe.json"), "--out", str(tmp_path / "run")]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert folder.evaluation_steps() == [6]
-    ours, theirs = folder.evaluation(6)["metrics"], run.evaluation(6)["metrics"]
+    assert folder.evaluation_steps() == [12]
+    ours, theirs = folder.evaluation(12)["metrics"], run.evaluation(12)["metrics"]
     assert {name: value for name, value in ours.items() if name.startswith("validation")} == {
         name: value for name, value in theirs.items() if name.startswith("validation")
     }
@@ -181,6 +184,26 @@ def test_inception_is_loaded_from_weights_in_either_form_and_refused_when_it_is_
         load_inception(str(tmp_path / "half.pth"))
     with pytest.raises(RecipeErrors, match="there is no such folder"):
         load_inception(str(tmp_path / "none.pth"))
+
+
+def test_the_distance_of_a_run_is_that_of_the_features_of_its_pictures(recipe: dict, tmp_path: Path):
+    torch.manual_seed(0)
+    torch.save(Inception().state_dict(), tmp_path / "inception.pth")
+    asked = {"metrics": ["fid"], "images": 3, "fid_source": str(tmp_path / "inception.pth"), "every": 100}
+    folder = RunFolder(Prefix(tmp_path / "run"))
+    assert train_here(recipe | {"evaluation": recipe["evaluation"] | asked}, folder) == 0
+    report = folder.evaluation(12)
+    assert report["metrics"].keys() == {"fid_3"}
+    known = load(folder.recipe())
+    samples = known.samples.model_copy(update={"guidance": 1.0, "steps": 2})
+    some, network = Reference(known, PIXELS, None).some([0, 1, 2]), load_inception(str(tmp_path / "inception.pth"))
+    prompts = Prompts({caption: states for caption, *states in zip(some.captions, some.text, some.text_mask, strict=True)})
+    with alone(known.hardware) as world:
+        model = load_trained(folder, world, known, 12, ema=True).model
+        seeds = [mix(known.evaluation.seed, place) for place in range(3)]
+        drawn = draw_pictures(model, known.model_copy(update={"samples": samples}), prompts, some.captions, seeds, PIXELS)
+    rounded = ((drawn + 1) * 127.5).round() / 127.5 - 1
+    assert report["metrics"]["fid_3"] == pytest.approx(frechet(moments(network(some.images)), moments(network(rounded))), rel=1e-4)
 
 
 def test_clip_and_dino_are_transformers_own(networks: Path):

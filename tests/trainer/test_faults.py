@@ -201,8 +201,9 @@ def ordeal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
 
         def held_back() -> bool:
             """Stop the rank in four moments of five, which is all that makes it slow."""
-            last.resume() if next(turns) % 5 == 4 else last.suspend()
-            return next(turns) % 20 == 0 and bool(events(folder, "straggler"))
+            turn = next(turns)
+            last.resume() if turn % 5 == 4 else last.suspend()
+            return turn % 25 == 0 and bool(events(folder, "straggler"))
 
         until(held_back, "a straggler to be named", pause=0.004)
         last.resume()
@@ -243,8 +244,8 @@ def test_a_slow_rank_is_named_and_let_go(ordeal: Ordeal):
 def test_a_rank_that_stands_still_is_found_named_and_ends_the_attempt(ordeal: Ordeal):
     (hang,), (ended,) = events(ordeal.folder, "hang"), events(ordeal.folder, "ended")
     assert (hang["data"]["ranks"], hang["data"]["silent"]) == ([1], [1])
-    assert hang["data"]["doing"]["0"] == "communication" or hang["data"]["doing"]["0"] == "optimizer"
-    assert hang["data"]["seconds"] > hang["data"]["limit_seconds"] == 6.0
+    assert hang["data"]["doing"]["0"] in ("communication", "optimizer")  # Muon spreads its matrices over the ranks
+    assert hang["data"]["seconds"] >= hang["data"]["limit_seconds"] == 6.0
     assert (ended["data"]["outcome"], ended["data"]["cause"], ended["data"]["rank"]) == ("failed", "nccl_timeout", 1)
     assert "held up by rank 1" in ended["data"]["evidence"][0]
     stacks = ordeal.folder.prefix.get(ordeal.folder.stacks_key(1, 0)).decode()
