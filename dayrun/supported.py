@@ -54,7 +54,6 @@ NOT_YET: list[Row] = [
     Row(object_stores, "the trainer reads data from folders only as yet", []),
     Row(when("/perceptual/lpips", lambda r: r.perceptual.lpips), "the trainer has no LPIPS loss yet", [None]),
     Row(when("/perceptual/dino", lambda r: r.perceptual.dino), "the trainer has no P-DINO loss yet", [None]),
-    Row(when("/routing", lambda r: r.routing), "the trainer does not route tokens (TREAD, SPRINT) yet", [None]),
     Row(when("/representation", lambda r: r.representation), "the trainer does not align representations (REPA, iREPA) yet", [None]),
     Row(when("/evaluation", lambda r: r.evaluation), "the trainer does not evaluate yet; samples are drawn while it trains", [None]),
     Row(
@@ -64,11 +63,6 @@ NOT_YET: list[Row] = [
     ),
     Row(when("/text/precomputed", lambda r: r.text.precomputed, False), "the trainer does not encode captions while it trains yet", [True]),
     Row(when("/text/cleaning", lambda r: r.text.cleaning, "deepfloyd"), "the trainer has no DeepFloyd cleaning yet", ["light", "none"]),
-    Row(
-        when("/model/resolution_conditioning", lambda r: r.model.resolution_conditioning, "token"),
-        "the trainer does not condition on resolution through text tokens yet",
-        ["none", "vec"],
-    ),
     Row(when("/schedule/by", lambda r: r.schedule.by, "limits"), "the trainer's schedule does not follow time and money yet", ["step"]),
     Row(
         when("/hardware/sharding", lambda r: r.hardware.sharding, "full", "hybrid"),

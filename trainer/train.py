@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dayrun.layers import sprint_of
 from dayrun.recipe import Recipe, Stage
 from dayrun.run_folder import Fork, RunFolder
 from trainer import checkpoint, fork
@@ -19,7 +20,9 @@ from trainer.faults import DivergedError, StopSignal, StorageFault
 from trainer.flow import contrastive_flow_loss, draw, flow_loss, interpolate, target_velocity, velocity_of
 from trainer.model import Denoiser
 from trainer.optim import Optimizers
+from trainer.padding import trimmed
 from trainer.parallel import Gradients, World, autocast, prepare
+from trainer.routing import route
 from trainer.samples import draw_sets, due, encode_prompts, stage_ends
 from trainer.schedule import rate_factor
 from trainer.telemetry import LOG_EVERY, Telemetry
@@ -40,7 +43,7 @@ class Run:
         self.recipe, self.folder, self.attempt, self.world = recipe, folder, attempt, world
         self.telemetry, self.stop = telemetry, stop
         torch.manual_seed(recipe.seed)
-        self.model = prepare(Denoiser(recipe.model), recipe.hardware, world)
+        self.model = prepare(Denoiser(recipe.model, sprint_of(recipe)), recipe.hardware, world)
         self.gradients = Gradients(self.model, world)
         self.optimizers = Optimizers(self.model, recipe.optimizer)
         self.ema = AveragedWeights(self.model, recipe.ema) if recipe.ema else None
@@ -121,9 +124,12 @@ class Run:
             empty, empty_mask = self.prompts.of([""], torch.device("cpu"))
             text = torch.where(draws.drop_caption[:, None, None], empty, text)
             mask = torch.where(draws.drop_caption[:, None], empty_mask, mask)
+        text, mask = trimmed(text, mask)
         noisy = interpolate(clean, noise, times, objective.noise_scale)
+        tokens = clean[0, 0].numel() // recipe.model.patch_size**2
+        skipping = route(recipe.seed, batch.positions, tokens, recipe.routing, device)
         with autocast(recipe.hardware, self.world):
-            predicted = self.model(noisy, times, text.to(device), mask.to(device)).float()
+            predicted = self.model(noisy, times, text.to(device), mask if mask is None else mask.to(device), skipping).float()
         velocity = velocity_of(predicted, noisy, times, objective)
         target = target_velocity(clean, noise, noisy, times, objective)
         if objective.contrastive:
