@@ -59,17 +59,18 @@ def encode(recipe: Recipe, texts: list[str], world: World) -> Prompts:
 
 @torch.no_grad()
 def draw_pictures(model: nn.Module, recipe: Recipe, prompts: Prompts, texts: list[str], seeds: list[int], pixels: int) -> Tensor:
-    """Draw one picture a text: (n, channels, pixels, pixels) float32 in [−1, 1]. `recipe` is that of the stage.
+    """Draw one picture a text: (n, channels, pixels, pixels) float32 in [−1, 1], or its latents. `recipe` is that of the stage.
 
     Guided by the empty prompt (Ho & Salimans 2022, eq. 6), or, where the recipe routes, by the model's own routed pass with the same
     prompt, since the former is poor after training with routing. Which tokens that pass leaves out follows from the picture's seed.
     """
     fields, objective = recipe.samples, recipe.objective
     device = next(model.parameters()).device
-    shape = (recipe.model.in_channels, pixels, pixels)
+    side = pixels // (recipe.latents.downscale if recipe.latents else 1)
+    shape = (recipe.model.in_channels, side, side)
     start = torch.cat([start_noise(seed, shape, objective.noise_scale) for seed in seeds]).to(device)
     guided = fields.guidance != 1.0
-    tokens = (pixels // recipe.model.patch_size) ** 2
+    tokens = (side // recipe.model.patch_size) ** 2
     skipping = route(SEED, seeds, tokens, recipe.routing, device) if guided and fields.self_guidance else None
     with_empty = guided and skipping is None
     text, mask = trimmed(*prompts.of(texts + [""] * len(texts) * with_empty, torch.device("cpu")))
@@ -86,7 +87,8 @@ def draw_pictures(model: nn.Module, recipe: Recipe, prompts: Prompts, texts: lis
         return weak + fields.guidance * (strong - weak)
 
     grid = sampling_grid(fields.steps, fields.shift or objective.times.shift)
-    return euler(guided_velocity if guided else velocity, start, grid).clamp(-1, 1)
+    drawn = euler(guided_velocity if guided else velocity, start, grid)
+    return drawn if recipe.latents else drawn.clamp(-1, 1)
 
 
 def due(sample_set: SampleSet, step: int, total_steps: int) -> bool:
