@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dayrun.layers import sprint_of
 from dayrun.recipe import Recipe, Stage
 from dayrun.run_folder import Fork, RunFolder
 from trainer import checkpoint, fork
@@ -21,8 +22,9 @@ from trainer.model import Denoiser
 from trainer.objective.parts import Frozen, PartMeans, weighted
 from trainer.objective.representation import hold, token_grid
 from trainer.optim import Optimizers
+from trainer.padding import trimmed
 from trainer.parallel import Gradients, World, autocast, prepare
-from trainer.routing import route, sprint_of
+from trainer.routing import route
 from trainer.samples import draw_sets, due, encode_prompts, stage_ends
 from trainer.schedule import rate_factor
 from trainer.telemetry import LOG_EVERY, Telemetry
@@ -131,15 +133,17 @@ class Run:
             empty, empty_mask = self.prompts.of([""], torch.device("cpu"))
             text = torch.where(draws.drop_caption[:, None, None].to(text.device), empty.to(text.device), text)
             mask = torch.where(draws.drop_caption[:, None], empty_mask, mask)
+        text, mask = trimmed(text, mask)
         noisy = interpolate(clean, noise, times, objective.noise_scale)
         aligned, grid = recipe.representation, token_grid(clean, recipe.model.patch_size)
-        routed = route(recipe.seed, batch.positions, grid[0] * grid[1], recipe.routing, device)
+        skipping = route(recipe.seed, batch.positions, grid[0] * grid[1], recipe.routing, device)
         projected, kept = None, None
         with autocast(recipe.hardware, self.world):
-            predicted = self.model(noisy, times, text.to(device), mask.to(device), route=routed, tap=aligned.block if aligned else None)
+            mask = mask if mask is None else mask.to(device)
+            predicted = self.model(noisy, times, text.to(device), mask, skipping, tap=aligned.block if aligned else None)
             if aligned:
                 predicted, features = predicted
-                kept = routed.kept_in(aligned.block) if routed else None
+                kept = skipping.kept_in(aligned.block) if skipping else None
                 projected = self.model.projector(features, kept, grid)
         predicted = predicted.float()
         velocity = velocity_of(predicted, noisy, times, objective)

@@ -189,8 +189,6 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         {"routing": {"start": 1, "end": 6}},
         [
             "/routing/end: 6: the 6 blocks are counted from 0, so the last is 5; nearest: 5",
-            '/routing: {"kind": "tread", "rate": 0.5, "start": 1, "end": 6, "detach": false}: the trainer does not route '
-            "tokens (TREAD, SPRINT) yet; nearest: null",
         ],
     ),
     (
@@ -198,8 +196,13 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         {"routing": {"start": 4, "end": 2}},
         [
             "/routing/start: 4: it comes after the last skipped block, 2; nearest: 2",
-            '/routing: {"kind": "tread", "rate": 0.5, "start": 4, "end": 2, "detach": false}: the trainer does not route '
-            "tokens (TREAD, SPRINT) yet; nearest: null",
+        ],
+    ),
+    (
+        "fusion moves",
+        {"routing": {"kind": "sprint", "start": 1, "end": 3}, "stages": [STAGE | {"overrides": {"routing": {"end": 4, "rate": 0.75}}}]},
+        [
+            "/stages/0/overrides/routing/end: 4: SPRINT's fusion is one for the whole run, around blocks 1 to 3; nearest: 3",
         ],
     ),
     (
