@@ -1,4 +1,4 @@
-"""Whole tiny runs with LPIPS, P-DINO and representation alignment, from random networks in folders."""
+"""Whole tiny runs with LPIPS, P-DINO, representation alignment and routed tokens, from random networks in folders."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,8 @@ from trainer.train import Run
 from trainer.trained import alone, load_trained
 
 PIXELS = 16
-REPRESENTATION = {"block": 0, "weight": 0.5}
+REPRESENTATION = {"block": 1, "weight": 0.5}
+ROUTING = {"rate": 0.5, "start": 1, "end": 1}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,7 @@ def everything_on(home: Path, steps: int = 10, **sections: Any) -> dict[str, Any
                 "dino": {"source": str(home / "dinov2"), "pixels": 28, "crop": 12},
             },
             "representation": REPRESENTATION | {"teacher": str(home / "dinov3")},
+            "routing": ROUTING,
             "stages": [{"name": "all", "pixels": PIXELS, "steps": steps, "batch_size": 8, "micro_batch_size": 4}],
             "checkpoints": {"every": 5, "keep_last": 3},
             "schedule": {"warmup_steps": 0},
@@ -96,6 +98,7 @@ def test_a_run_resumed_half_way_ends_in_the_same_bits(home: Path, straight: Path
     shutil.copytree(straight, out)
     shutil.rmtree(out / "checkpoints" / "00000010")
     assert train(everything_on(home), out) == 0
+    assert [event["step"] for event in RunFolder(Prefix(out)).events() if event["type"] == "resumed"] == [5]
     assert metric(out, "loss") == metric(straight, "loss")
     ours, theirs = tensors(out, 10), tensors(straight, 10)
     assert ours.keys() == theirs.keys()
@@ -144,11 +147,12 @@ def test_a_stage_without_alignment_leaves_the_projector_as_it_is(home: Path, tmp
     assert not torch.equal(one["model.txt_in.weight"], two["model.txt_in.weight"])
 
 
-@pytest.mark.parametrize("kind", ["repa", "irepa"])
-def test_alignment_alone_learns_to_agree_with_the_teacher(home: Path, tmp_path: Path, kind: str):
+@pytest.mark.parametrize(("kind", "routing"), [("repa", None), ("irepa", None), ("irepa", ROUTING)], ids=["repa", "irepa", "irepa routed"])
+def test_alignment_alone_learns_to_agree_with_the_teacher(home: Path, tmp_path: Path, kind: str, routing: dict[str, Any] | None):
     representation = REPRESENTATION | {"teacher": str(home / "dinov3"), "kind": kind, "antialias": kind == "repa", "weight": 20.0}
     stages = [{"name": "one", "pixels": PIXELS, "steps": 40, "batch_size": 8}]
-    assert train(everything_on(home, perceptual={}, representation=representation, stages=stages, ema=None), tmp_path) == 0
+    sections = {"perceptual": {}, "representation": representation, "routing": routing, "stages": stages, "ema": None}
+    assert train(everything_on(home, **sections), tmp_path) == 0
     agreed = metric(tmp_path, "loss_representation")
     assert list(agreed) == [10, 20, 30, 40]
     assert agreed[40] < agreed[10] - 0.05
