@@ -171,8 +171,8 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
             "perceptual": {"dino": {}},
         },
         [
-            '/perceptual/dino: {"weight": 0.01, "source": "facebook/dinov2-with-registers-base", "pixels": 224, '
-            '"below_time": 1.0, "crop": null, "antialias": true}: it compares pictures, and this recipe trains on latents; nearest: null',
+            '/perceptual/dino: "{\\"weight\\": 0.01, \\"source\\": \\"facebook/dinov2-with-registers-base\\", \\"pixels\\": 224, '
+            '\\"below_time\\": 1.0, \\"crop\\"…: it compares pictures, and this recipe trains on latents; nearest: null',
             '/latents: {"autoencoder": "flux1", "source": "x", "downscale": 8, "scaling": 1.0, "shift": 0.0, '
             '"precomputed": false}: the trainer does not train on latents yet, only on pixels; nearest: null',
         ],
@@ -214,7 +214,7 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     (
         "another teacher",
-        {"representation": {}, "stages": [STAGE | {"overrides": {"representation": {"teacher": "other", "weight": 0.1}}}]},
+        {"representation": {"block": 2}, "stages": [STAGE | {"overrides": {"representation": {"teacher": "other", "weight": 0.1}}}]},
         [
             '/stages/0/overrides/representation/teacher: "other": one projector learns through the whole run, and '
             '/representation says facebook/dinov3-vitl16-pretrain-lvd1689m; nearest: "facebook/dinov3-vitl16-pretrain-lvd1689m"',
