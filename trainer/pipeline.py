@@ -24,7 +24,7 @@ STREAM = 0x726F757465
 
 
 class RoutedTransformer(PRXTransformer2DModel):
-    """PRX's denoiser with SPRINT's fusion around blocks `sprint_blocks` = [first, last], with resolution as two more text tokens, or both."""
+    """PRX's denoiser with SPRINT's fusion around blocks `sprint_blocks` (first, last), resolution as two more text tokens, or both."""
 
     @register_to_config
     def __init__(
