@@ -134,17 +134,21 @@ def block(model: Model, image: int, text: int) -> list[Term]:
 
 
 def forward(model: Model, image: int, text: int, routing: Routing | None = None) -> list[Part]:
-    """FLOP of the denoiser on one image of `image` tokens; with routing only the kept ones go through the routed blocks."""
+    """FLOP of the denoiser on one image of `image` tokens and as many text tokens as `text_tokens` says.
+
+    With routing only the kept tokens go through the routed blocks.
+    """
     h, patch, bottleneck = model.hidden_size, patch_width(model), model.bottleneck_size
     inputs = [linear("patch → hidden", image, patch, h)]
     if bottleneck is not None:
         inputs = [linear("patch → bottleneck", image, patch, bottleneck), linear("bottleneck → hidden", image, bottleneck, h)]
     moment = [linear("sinusoid → hidden", 1, TIME_WIDTH, h), linear("hidden → hidden", 1, h, h)]
     embeddings = 2 if model.resolution_conditioning == "vec" else 1
+    words = text - (RESOLUTION_TOKENS if model.resolution_conditioning == "token" else 0)
     side = [linear("sinusoid → hidden", 1, TIME_WIDTH // 2, h), linear("hidden → hidden", 1, h, h)]
     parts = [
         Part("patches in", inputs),
-        Part("text in", [linear("text → hidden", text, model.text_width, h)]),
+        Part("text in", [linear("text → hidden", words, model.text_width, h)]),
         Part("time in", moment, embeddings),
     ]
     if model.resolution_conditioning == "token":

@@ -88,7 +88,7 @@ def transformer_config(recipe: Recipe) -> dict[str, Any]:
     """What `PRXTransformer2DModel.from_pretrained` reads."""
     model, sprint = recipe.model, sprint_of(recipe)
     more = {
-        "sprint": [sprint.start, sprint.end] if sprint else None,
+        "sprint_blocks": [sprint.start, sprint.end] if sprint else None,
         "resolution_tokens": model.resolution_conditioning == "token",
     }
     return (more if beyond_diffusers(recipe) else {}) | {

@@ -38,7 +38,7 @@ FIELDS = {
     # the rest says it in other words
     "resolution_embeds": "/model/resolution_conditioning",
     "resolution_tokens": "/model/resolution_conditioning",
-    "sprint": "/routing",
+    "sprint_blocks": "/routing",
 }
 """What a configuration says, and the field of the recipe that says the same."""
 DIRECT = list(FIELDS)[:-3]

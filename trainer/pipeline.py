@@ -24,7 +24,7 @@ STREAM = 0x726F757465
 
 
 class RoutedTransformer(PRXTransformer2DModel):
-    """PRX's denoiser with SPRINT's fusion around blocks `sprint` = [first, last], with resolution as two more text tokens, or both."""
+    """PRX's denoiser with SPRINT's fusion around blocks `sprint_blocks` (first, last), resolution as two more text tokens, or both."""
 
     @register_to_config
     def __init__(
@@ -40,7 +40,7 @@ class RoutedTransformer(PRXTransformer2DModel):
         theta: int = 10000,
         bottleneck_size: int | None = None,
         resolution_embeds: bool = False,
-        sprint: list[int] | None = None,
+        sprint_blocks: list[int] | None = None,
         resolution_tokens: bool = False,
     ) -> None:
         super().__init__(
@@ -56,7 +56,7 @@ class RoutedTransformer(PRXTransformer2DModel):
             bottleneck_size=bottleneck_size,
             resolution_embeds=resolution_embeds,
         )
-        if sprint is not None:
+        if sprint_blocks is not None:
             self.sprint = nn.Module()
             self.sprint.mask = nn.Parameter(torch.zeros(hidden_size))
             self.sprint.fuse = nn.Linear(2 * hidden_size, hidden_size)
@@ -90,7 +90,7 @@ def forward(
 
     Of the image tokens only those at `kept` (b, k) go through the blocks from `start` to `end`; None: all of them.
     """
-    size, sprint = noisy.shape, model.config.get("sprint")
+    size, sprint = noisy.shape, model.config.get("sprint_blocks")
     image, words = model.img_in(img2seq(noisy, model.config.patch_size)), model.txt_in(text)
     rotary = model.pe_embedder(get_image_ids(size[0], size[2], size[3], model.config.patch_size, noisy.device))
     moment = model._compute_timestep_embedding(time, image.dtype)

@@ -73,7 +73,8 @@ def draw_pictures(model: nn.Module, recipe: Recipe, prompts: Prompts, texts: lis
     tokens = (side // recipe.model.patch_size) ** 2
     skipping = route(SEED, seeds, tokens, recipe.routing, device) if guided and fields.self_guidance else None
     with_empty = guided and skipping is None
-    text, mask = trimmed(*prompts.of(texts + [""] * len(texts) * with_empty, torch.device("cpu")))
+    shown = texts + [""] * len(texts) if with_empty else texts
+    text, mask = trimmed(*prompts.of(shown, torch.device("cpu")))
     text, mask = text.to(device), mask if mask is None else mask.to(device)
 
     def velocity(x: Tensor, t: Tensor, skipping: Route | None = None) -> Tensor:

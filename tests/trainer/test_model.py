@@ -7,10 +7,11 @@ import torch
 from diffusers import PRXTransformer2DModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
-from dayrun.layers import parameters, routing_parameters, total
+from dayrun.layers import forward, kept_tokens, parameters, routing_parameters, total
 from dayrun.recipe import Model, Routing
-from trainer.model import Denoiser, Route, rotary_table
+from trainer.model import Denoiser, Route, patchify, rotary_table, unpatchify
 from trainer.padding import trimmed
 
 WIDTH, TEXT = 16, 8
@@ -24,7 +25,7 @@ def filled(model: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
     return model
 
 
@@ -52,6 +53,7 @@ VARIANTS = {
     "bottleneck": ({"bottleneck_size": 6}, (8, 8), None),
     "rectangular": ({"bottleneck_size": 6}, (8, 20), None),
     "masked text": ({}, (8, 8), [5, 2]),
+    "another theta and MLP": ({"rotary_theta": 500, "mlp_ratio": 2.0}, (8, 8), None),
     "resolution": ({"resolution_conditioning": "vec"}, (8, 16), None),
     "the 7 B": ({"bottleneck_size": 6, "resolution_conditioning": "vec"}, (16, 8), [4, 5]),
     "latents": ({"in_channels": 16, "patch_size": 2}, (8, 8), [3, 5]),
@@ -90,7 +92,7 @@ def test_outputs_and_gradients_are_those_of_diffusers(variant: str):
     for name in found[0]:
         scale = found[1][name].abs().max()  # sums of thousands of terms: 1e-5 of the tensor's own size
         torch.testing.assert_close(found[0][name] / scale, found[1][name] / scale, atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
-        assert scale > 1e-3, f"{name} takes no part"
+        assert scale > 1e-5, f"{name} takes no part"
 
 
 @pytest.mark.parametrize("routing", [None, Routing(), Routing(kind="sprint")])
@@ -100,6 +102,37 @@ def test_an_estimate_counts_the_models_parameters(fields: dict, routing: Routing
     model = Model.model_validate(TINY | fields)
     counted = total(parameters(model)) + total(routing_parameters(model, routing))
     assert sum(weight.numel() for weight in denoiser(sprint, **fields).parameters()) == counted
+
+
+ROUTINGS = {"none": None, "tread": Routing(start=1, end=2), "sprint": Routing(kind="sprint", rate=0.75, start=0, end=1)}
+
+
+@pytest.mark.parametrize("routing", ROUTINGS)
+@pytest.mark.parametrize("resolution", ["none", "token"])
+def test_an_estimate_counts_the_models_work(resolution: str, routing: str):
+    fields, routed = Model.model_validate(TINY | {"resolution_conditioning": resolution}), ROUTINGS[routing]
+    with torch.device("meta"):
+        model = Denoiser(fields, routed if routing == "sprint" else None)
+        kept = routed and Route(torch.zeros(1, kept_tokens(64, routed), dtype=torch.int64), routed.start, routed.end)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.empty(1, 3, 32, 32), torch.empty(1), torch.empty(1, 20, TEXT), route=kept)
+    words = 22 if resolution == "token" else 20
+    assert counter.get_total_flops() == sum(part.flops for part in forward(fields, 64, words, routed))
+
+
+def test_an_untrained_model_outputs_zero():
+    assert run(Denoiser(Model.model_validate(TINY)), *inputs()).abs().max() == 0
+
+
+def test_patches_come_back_as_they_went():
+    images = torch.randn(2, 3, 8, 12)
+    assert torch.equal(unpatchify(patchify(images, 4), 4, 8, 12), images)
+
+
+def test_the_rotary_table_is_a_rotation():
+    cosines, sines = rotary_table(3, 5, (8, 8), 10_000, torch.device("cpu"))
+    torch.testing.assert_close(cosines**2 + sines**2, torch.ones(15, 16))
+    assert torch.equal(cosines[0], torch.ones(16))  # row 0, column 0
 
 
 # ---- routing -------------------------------------------------------------------------------------------------------------------------
@@ -292,7 +325,7 @@ def test_cut_padding_changes_nothing(real: list[list[int]], step: int, width: in
     torch.testing.assert_close(run(model, images, times, fewer, fewer_mask), run(model, images, times, text, mask), atol=1e-5, rtol=1e-5)
 
 
-def test_rotary_rows_belong_to_places():
-    table = rotary_table(2, 4, (4, 4), 10_000, torch.device("cpu"))
-    assert table.shape == (2, 8, 8)
-    assert len({tuple(row.tolist()) for row in table.permute(1, 0, 2).flatten(1)}) == 8
+def test_masked_text_changes_nothing():
+    model, (images, times, text) = denoiser(), inputs()
+    mask = torch.arange(5) < torch.tensor([[2], [4]])
+    assert torch.equal(run(model, images, times, text, mask), run(model, images, times, text.where(mask[..., None], 1e3), mask))
