@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from dayrun.recipe import Recipe, Representation, Stage, merge_patch
+from dayrun.recipe import Recipe, Representation, Routing, Stage, merge_patch
 from dayrun.recipe_errors import SECRETS, RecipeError, shown
 
 AUTOENCODERS = {"flux1": ([16], [8]), "flux2": ([32], [8]), "dc-ae-f32c32": ([32], [32]), "repa-e": ([4, 16, 32], [8, 16])}
@@ -269,6 +269,25 @@ def some_tokens_stay_and_some_go(recipe: Recipe, stage: Stage, at: str) -> Found
     elif skipping < 1:
         because = f"{routing.rate:g} × {tokens} tokens of stage {stage.name!r} is less than one: none would skip"
         yield RecipeError("/routing/rate", routing.rate, because, [1 / tokens])
+
+
+@reads("routing", "stages")
+def fusion_stays_where_it_is(recipe: Recipe) -> Found:
+    """SPRINT learns weights around its blocks, which live through all stages: a stage may route less, or not at all, but not elsewhere."""
+    own = recipe.routing.model_dump(mode="json") if recipe.routing else None
+    routed: list[tuple[str, dict[str, Any]]] = [("/routing", own)] if own else []
+    for i, stage in enumerate(recipe.stages):
+        patch = stage.overrides.get("routing")
+        if isinstance(patch, dict):
+            routed.append((f"/stages/{i}/overrides/routing", {**Routing().model_dump(mode="json"), **merge_patch(own, patch)}))
+    first = next((fields for _, fields in routed if fields["kind"] == "sprint"), None)
+    if first is None:
+        return
+    because = f"SPRINT's fusion is one for the whole run, around blocks {first['start']} to {first['end']}"
+    for at, fields in routed:
+        for name in ("kind", "start", "end"):
+            if fields[name] != first[name]:
+                yield RecipeError(f"{at}/{name}", fields[name], because, [first[name]])
 
 
 @reads("representation", "model")

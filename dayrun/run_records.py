@@ -88,7 +88,7 @@ Weights = Literal["ema", "model", "all"]
 """What a fork takes over: the averaged weights or the trained ones, each into a fresh run from step 0; or all, to go on where it was."""
 
 Fork = TypedDict("Fork", {"from": str, "step": int, "weights": Weights})
-"""Where a run's first state comes from: the URL of a run folder and a checkpoint in it."""
+"""Where a run's first state comes from: the URL of a run folder and a checkpoint in it; or of a folder of diffusers, step 0, 'model'."""
 
 
 class Failure(TypedDict):

@@ -54,12 +54,6 @@ NOT_YET: list[Row] = [
     Row(when("/latents", lambda r: r.latents), "the trainer does not train on latents yet, only on pixels", [None]),
     Row(when("/data/buckets", lambda r: r.data.buckets, "aspect"), "the trainer does not read aspect buckets yet", ["square"]),
     Row(object_stores, "the trainer reads data from folders only as yet", []),
-    Row(when("/routing", lambda r: r.routing), "the trainer does not route tokens (TREAD, SPRINT) yet", [None]),
-    Row(
-        when("/model/resolution_conditioning", lambda r: r.model.resolution_conditioning, "token"),
-        "the trainer does not condition on resolution through text tokens yet",
-        ["none", "vec"],
-    ),
     Row(when("/schedule/by", lambda r: r.schedule.by, "limits"), "the trainer's schedule does not follow time and money yet", ["step"]),
     Row(
         when("/hardware/sharding", lambda r: r.hardware.sharding, "full", "hybrid"),

@@ -32,6 +32,8 @@ def main() -> int:
     try:
         # every rank finds the same number, since rank 0 claims it only once all have joined
         attempt = options.attempt or folder.newest_attempt() + 1
+        if options.weights and rank == 0:
+            folder.put_fork({"from": Prefix(options.weights).url, "step": 0, "weights": "model"})
     except OSError as error:
         print(error, file=sys.stderr, flush=True)
         return EXIT_FAILED
@@ -97,6 +99,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--attempt", type=int, help="number of this launch; default: one more than the folder has seen")
     about_patience = "seconds that an object store may be away before a write to it counts as failed; default: %(default)g"
     parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, help=about_patience)
+    parser.add_argument("--weights", help="a folder that diffusers loads: a new run begins with its transformer's weights, not by chance")
     return parser.parse_args(arguments)
 
 

@@ -13,7 +13,7 @@ from dayrun.recipe import Recipe
 from dayrun.recipe_errors import RecipeError, RecipeErrors
 from dayrun.rules import load
 from dayrun.run_folder import Fork, RunFolder
-from trainer import checkpoint
+from trainer import checkpoint, imported
 from trainer.faults import StorageFault
 from trainer.parallel import World
 
@@ -23,6 +23,8 @@ def take_over(fork: Fork, recipe: Recipe, world: World, model: nn.Module, state:
 
     Raises RecipeErrors (cause `spec`) when it cannot fit: with the tensor, both shapes, and the field of the recipe behind it.
     """
+    if config := imported.configuration(fork["from"], world):
+        return imported.take_over(fork, config, recipe, world, model)
     parent, step = RunFolder(Prefix(fork["from"])), fork["step"]
     document, steps, digest = world.together(
         lambda: (parent.recipe(), parent.checkpoints(), parent.checkpoint_digest(step)) if world.leads else ({}, [], None)

@@ -47,11 +47,14 @@ def put_back(tokens: Tensor, kept: Tensor, into: Tensor) -> Tensor:
     return into.scatter(1, kept[..., None].expand_as(tokens), tokens)
 
 
-def sinusoid(values: Tensor, width: int) -> Tensor:
-    """Sinusoidal embedding, cosines first: (n,) of any float dtype → (n, width) float32. Source: Vaswani et al. 2017, §3.5."""
+def sinusoid(values: Tensor, width: int, factor: float = 1.0) -> Tensor:
+    """Sinusoidal embedding of factor·values, cosines first: (n,) of any float dtype → (n, width) float32.
+
+    The factor comes last, as in diffusers: at angles of 1,000 another order of products is off by 1e-4. Source: Vaswani et al. 2017, §3.5.
+    """
     half = width // 2
     frequencies = torch.exp(-math.log(PERIOD) * torch.arange(half, dtype=torch.float32, device=values.device) / half)
-    angles = values.float()[:, None] * frequencies
+    angles = factor * (values.float()[:, None] * frequencies)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -301,7 +304,7 @@ class Denoiser(nn.Module):
             fields.rotary_theta,
             noisy.device,
         )
-        moment = self.time_in(sinusoid(time * TIME_FACTOR, TIME_WIDTH).to(image.dtype))
+        moment = self.time_in(sinusoid(time, TIME_WIDTH, TIME_FACTOR).to(image.dtype))
         if self.resolution_embedder is not None:
             size = torch.ones(len(noisy), device=noisy.device)
             told = self.resolution_embedder(size * height, size * width, moment.dtype)

@@ -127,12 +127,14 @@ def load_strictly(kind: Any, place: Path | str, at: str, source: str, ignored: t
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would fill the log with half-drawn lines
+    logging.set_verbosity_error()  # what is wrong is told below
     try:
-        model, report = kind.from_pretrained(place, output_loading_info=True, dtype=torch.float32, **options)
+        # mismatched sizes are let through to be refused by name here
+        model, report = kind.from_pretrained(place, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise refusal(at, source, f"cannot be loaded as {kind.__name__}: {first_line(error)}") from error
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        keys = sorted(str(key[0] if isinstance(key, tuple) else key) for key in report.get(what) or ())
+        keys = sorted(" ".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in report.get(what) or ())
         wrong = [key for key in keys if not key.startswith(ignored)] if ignored else keys
         if wrong:
             because = f"{len(wrong)} {what.replace('_', ' ')} of {type(model).__name__} ({named(wrong)})"

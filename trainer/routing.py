@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dayrun.layers import kept_tokens
-from dayrun.recipe import Recipe, Routing
+from dayrun.recipe import Routing
 from trainer.flow import mix
 from trainer.model import Route
 
@@ -30,9 +30,3 @@ def route(seed: int, positions: list[int], tokens: int, routing: Routing | None,
     if device.type == "cuda":
         kept = kept.pin_memory()  # from pageable memory the copy would wait for the device
     return Route(kept.to(device, non_blocking=True), routing.start, routing.end, routing.detach)
-
-
-def sprint_of(recipe: Recipe) -> Routing | None:
-    """The routing of the first stage that routes by SPRINT: whether, and around which blocks, the model has a fusion."""
-    stages = (recipe.at_stage(i).routing for i in range(len(recipe.stages)))
-    return next((routing for routing in (recipe.routing, *stages) if routing is not None and routing.kind == "sprint"), None)

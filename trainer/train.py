@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from dayrun.layers import sprint_of
 from dayrun.recipe import Recipe, SampleSet, Stage
 from dayrun.run_folder import EventType, Fork, RunFolder
 from trainer import checkpoint, fork
@@ -24,9 +25,10 @@ from trainer.model import Denoiser
 from trainer.objective.parts import Frozen, PartMeans, weighted
 from trainer.objective.representation import hold, token_grid
 from trainer.optim import Optimizers
+from trainer.padding import trimmed
 from trainer.parallel import Gradients, World, autocast, prepare
 from trainer.profiling import Profiler
-from trainer.routing import route, sprint_of
+from trainer.routing import route
 from trainer.samples import draw_sets, encode_prompts, stage_ends
 from trainer.schedule import rate_factor
 from trainer.telemetry import Telemetry
@@ -166,15 +168,17 @@ class Run:
             empty, empty_mask = self.prompts.of([""], torch.device("cpu"))
             text = torch.where(draws.drop_caption[:, None, None].to(text.device), empty.to(text.device), text)
             mask = torch.where(draws.drop_caption[:, None], empty_mask, mask)
+        text, mask = trimmed(text, mask)
         noisy = interpolate(clean, noise, times, objective.noise_scale)
         aligned, grid = recipe.representation, token_grid(clean, recipe.model.patch_size)
-        routed = route(recipe.seed, batch.positions, grid[0] * grid[1], recipe.routing, device)
+        skipping = route(recipe.seed, batch.positions, grid[0] * grid[1], recipe.routing, device)
         projected, kept = None, None
         with autocast(recipe.hardware, self.world):
-            predicted = self.model(noisy, times, text.to(device), mask.to(device), route=routed, tap=aligned.block if aligned else None)
+            mask = mask if mask is None else mask.to(device)
+            predicted = self.model(noisy, times, text.to(device), mask, skipping, tap=aligned.block if aligned else None)
             if aligned:
                 predicted, features = predicted
-                kept = routed.kept_in(aligned.block) if routed else None
+                kept = skipping.kept_in(aligned.block) if skipping else None
                 projected = self.model.projector(features, kept, grid)
         predicted = predicted.float()
         velocity = velocity_of(predicted, noisy, times, objective)

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dayrun.layers import sprint_of
 from dayrun.recipe import Hardware, Recipe
 from dayrun.recipe_errors import RecipeError, RecipeErrors
 from dayrun.rules import load
@@ -57,7 +58,7 @@ def load_trained(folder: RunFolder, world: World, recipe: Recipe, step: int | No
     averaged = recipe.ema is not None if ema is None else ema
     if averaged and recipe.ema is None:
         raise RecipeErrors([RecipeError("/ema", True, "the run keeps no averaged weights (its /ema is null)", [False])])
-    model = Denoiser(recipe.model).to(world.device).eval()
+    model = Denoiser(recipe.model, sprint_of(recipe)).to(world.device).eval()
     because = ""
     for candidate in [step] if step is not None else reversed(steps):
         digest = folder.checkpoint_digest(candidate)

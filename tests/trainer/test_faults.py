@@ -189,6 +189,7 @@ def ordeal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    ranks: dict[str, psutil.Process] = {}
     try:
         until(lambda: len(losses(folder)) > 2 * LOG_EVERY, "some steps")
         ranks = {p.environ()["RANK"]: p for p in psutil.Process(process.pid).children() if "trainer" in p.cmdline()}
@@ -215,7 +216,8 @@ def ordeal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ordeal]:
         yield Ordeal(folder, output, process.returncode)
     finally:
         if process.poll() is None:
-            process.kill()
+            for one in [*ranks.values(), process]:
+                one.kill()
 
 
 def test_sigusr1_to_one_rank_is_a_checkpoint_of_all_and_the_run_goes_on(ordeal: Ordeal):

@@ -92,7 +92,8 @@ class Evaluator:
             if self.done(step, roll_backs):
                 return
             begun = time.monotonic()
-            pixels = next(stage.pixels for stage, end in stage_ends(self._recipe) if step <= end)
+            number, pixels = next((i, stage.pixels) for i, (stage, end) in enumerate(stage_ends(self._recipe)) if step <= end)
+            recipe = self._recipe.at_stage(number)
             report: dict[str, Any] = {
                 "step": step,
                 "attempt": self._attempt,
@@ -103,7 +104,7 @@ class Evaluator:
                 "pixels": pixels,
                 **{name: getattr(self._fields, name) for name in ("guidance", "steps", "seed")},
             }
-            metrics = self._measure(model, prompts, Reference(self._recipe, pixels, tower), pixels, report)
+            metrics = self._measure(model, recipe, prompts, Reference(recipe, pixels, tower), pixels, report)
             if metrics is None:
                 return
             report["seconds"] = round(time.monotonic() - begun, 3)
@@ -114,13 +115,13 @@ class Evaluator:
             tell("evaluation_failed", because=str(error))
 
     def _measure(
-        self, model: nn.Module, prompts: Prompts, reference: Reference, pixels: int, report: dict[str, Any]
+        self, model: nn.Module, recipe: Recipe, prompts: Prompts, reference: Reference, pixels: int, report: dict[str, Any]
     ) -> dict[str, float] | None:
-        """Metrics by name with their counts, on every rank; None when somebody is to stop."""
+        """Metrics by name with their counts, on every rank; None when somebody is to stop. `recipe` is that of the stage."""
         metrics: dict[str, float] = {}
         if "validation_loss" in self._fields.metrics:
             samples = min(self._fields.validation_samples, len(reference))
-            losses = validation_loss(model, self._recipe, reference, samples, self._world)
+            losses = validation_loss(model, recipe, reference, samples, self._world)
             metrics |= {with_count(name, samples): value for name, value in losses.items()}
             report |= {"validation_samples": samples}
         if set(self._fields.metrics) == {"validation_loss"}:
@@ -134,7 +135,7 @@ class Evaluator:
 
         def drawn(places: list[int]) -> Features:
             some = reference.some(places)
-            found = embed(networks, self._draw(model, prompts, some, places, pixels))
+            found = embed(networks, self._draw(model, recipe, prompts, some, places, pixels))
             if "prompt_alignment" in self._fields.metrics and networks.clip is not None:
                 found["alignment"] = (found["clip"] * networks.clip.captions(some.captions).cpu()).sum(1, keepdim=True)
             return found
@@ -165,15 +166,16 @@ class Evaluator:
                 found[metric] = float(drawn["alignment"].double().mean())
         return found
 
-    def _draw(self, model: nn.Module, prompts: Prompts, some: Some, places: list[int], pixels: int) -> Tensor:
+    def _draw(self, model: nn.Module, recipe: Recipe, prompts: Prompts, some: Some, places: list[int], pixels: int) -> Tensor:
         """A picture for each caption of `some`, with the levels of a PNG, as real pictures have."""
         told = {f"{i}": (text, mask) for i, (text, mask) in enumerate(zip(some.text, some.text_mask, strict=True))}
-        samples = self._recipe.samples.model_copy(update={"guidance": self._fields.guidance, "steps": self._fields.steps})
-        recipe = self._recipe.model_copy(update={"samples": samples})
+        samples = recipe.samples.model_copy(update={"guidance": self._fields.guidance, "steps": self._fields.steps})
         seeds = [mix(self._fields.seed, place) for place in places]
         empty = {"": prompts.states[""]} if "" in prompts.states else {}
         with autocast(self._recipe.hardware, self._world):
-            pictures = draw_pictures(model, recipe, Prompts(told | empty), list(told), seeds, pixels)
+            pictures = draw_pictures(
+                model, recipe.model_copy(update={"samples": samples}), Prompts(told | empty), list(told), seeds, pixels
+            )
         return ((pictures.float() + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
 
     def _in_chunks(self, count: int, work: Callable[[list[int]], Features], tell: Callable[[int], None]) -> Features | None:
