@@ -18,7 +18,7 @@ from trainer.evaluation.validation import validation_loss
 from trainer.faults import StopSignal
 from trainer.flow import mix
 from trainer.parallel import World, autocast
-from trainer.samples import Prompts, draw_pictures, stage_ends
+from trainer.samples import Prompts, draw_pictures, stage_at
 from trainer.text import TextEncoder
 from trainer.timing import Timing
 
@@ -92,8 +92,8 @@ class Evaluator:
             if self.done(step, roll_backs):
                 return
             begun = time.monotonic()
-            number, pixels = next((i, stage.pixels) for i, (stage, end) in enumerate(stage_ends(self._recipe)) if step <= end)
-            recipe = self._recipe.at_stage(number)
+            recipe, stage = stage_at(self._recipe, step)
+            pixels = stage.pixels
             report: dict[str, Any] = {
                 "step": step,
                 "attempt": self._attempt,
