@@ -69,27 +69,6 @@ NOT_YET: list[Row] = [
         "the trainer does not condition on resolution through text tokens yet",
         ["none", "vec"],
     ),
-    Row(when("/schedule/by", lambda r: r.schedule.by, "limits"), "the trainer's schedule does not follow time and money yet", ["step"]),
-    Row(
-        when("/hardware/sharding", lambda r: r.hardware.sharding, "full", "hybrid"),
-        "the trainer does not shard the model yet; every process holds a whole copy",
-        ["replicate"],
-    ),
-    Row(
-        when("/hardware/activation_checkpointing", lambda r: r.hardware.activation_checkpointing, True),
-        "the trainer does not recompute activations yet",
-        [False],
-    ),
-    Row(
-        when("/hardware/precision/compute", lambda r: r.hardware.precision.compute, "float8"),
-        "the trainer does not compute in float8 yet",
-        ["bfloat16", "float32"],
-    ),
-    Row(
-        when("/hardware/precision/weights", lambda r: r.hardware.precision.weights, "bfloat16"),
-        "the trainer does not keep its weights in bfloat16 yet",
-        ["float32"],
-    ),
 ]
 
 

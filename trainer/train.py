@@ -1,8 +1,7 @@
 """The training loop, to be read from top to bottom: what one run does from its recipe to its last picture."""
 
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -12,17 +11,23 @@ from torch import Tensor
 
 from dayrun.recipe import Recipe, Stage
 from dayrun.run_folder import Fork, RunFolder
-from trainer import checkpoint, fork
+from trainer import checkpoint, fork, microbatch
 from trainer.data.loader import BadSamples, Batch, Loader
 from trainer.ema import AveragedWeights
 from trainer.faults import DivergedError, StopSignal, StorageFault
 from trainer.flow import contrastive_flow_loss, draw, flow_loss, interpolate, target_velocity, velocity_of
+from trainer.gradients import Agreed, Signals, gradients_of
+from trainer.limits import Timer
 from trainer.model import Denoiser
 from trainer.optim import Optimizers
-from trainer.parallel import Gradients, World, autocast, prepare
+from trainer.parallel import World, autocast, gathered, prepare
 from trainer.samples import draw_sets, due, encode_prompts, stage_ends
-from trainer.schedule import rate_factor
+from trainer.saving import Saver
+from trainer.schedule import rate_factor, spread, stage_is_over, with_stage_steps
 from trainer.telemetry import LOG_EVERY, Telemetry
+
+LAST_SAVE_SECONDS = 60.0
+"""How long a run that ends by a fault waits for the checkpoint that is still on its way."""
 
 
 @dataclass
@@ -36,51 +41,73 @@ class Progress:
 class Run:
     """One attempt at a recipe: model, averages, optimizers and progress, with the run folder they are saved to."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, attempt: int, world: World, telemetry: Telemetry, stop: StopSignal) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        attempt: int,
+        world: World,
+        telemetry: Telemetry,
+        stop: StopSignal,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.recipe, self.folder, self.attempt, self.world = recipe, folder, attempt, world
         self.telemetry, self.stop = telemetry, stop
         torch.manual_seed(recipe.seed)
         self.model = prepare(Denoiser(recipe.model), recipe.hardware, world)
-        self.gradients = Gradients(self.model, world)
+        self.gradients = gradients_of(self.model, world)
         self.optimizers = Optimizers(self.model, recipe.optimizer)
         self.ema = AveragedWeights(self.model, recipe.ema) if recipe.ema else None
         self.progress = Progress()
-        self.saved_step = -1
+        self.saver = Saver(folder, world, attempt, recipe.checkpoints, telemetry)
+        self.timer = Timer(recipe, world, clock)
+        self.stage_steps = [stage.steps for stage in recipe.stages]
+
+    @property
+    def course(self) -> Recipe:
+        """The recipe with its stages as long as they were or will be: with /schedule/by limits that need not be what it asks for."""
+        return with_stage_steps(self.recipe, self.stage_steps)
 
     def train(self) -> Literal["succeeded", "stopped"]:
         """Run from where the newest good checkpoint left off to the end, or to the stop signal."""
         self.resume()
         # one loader before anything else: unusable data must end the run before it costs a minute
-        stages = self.stages_left()
-        loaders = [Loader(recipe, stage.pixels, self.report_bad) for recipe, stage, _ in stages]
+        left = [i for i, (_, end) in enumerate(stage_ends(self.course)) if end > self.progress.step]
+        loaders = [Loader(self.recipe.at_stage(i), self.recipe.stages[i].pixels, self.report_bad) for i in left]
         self.prompts = encode_prompts(self.recipe, self.world)
-        self.draw_due_samples()
-        for (recipe, stage, last_step), loader in zip(stages, loaders, strict=True):
-            if not self.train_stage(recipe, stage, last_step, loader):
-                return "stopped"
-        return "succeeded"
+        try:
+            self.draw_due_samples()
+            for i, loader in zip(left, loaders, strict=True):
+                if not self.train_stage(i, loader):
+                    return "stopped"
+            self.save(wait=True)
+            return "succeeded"
+        finally:
+            self.saver.close(LAST_SAVE_SECONDS)
 
-    def stages_left(self) -> list[tuple[Recipe, Stage, int]]:
-        """(recipe as the stage sees it, stage, steps done when it ends) of every stage that is not finished."""
-        ends = stage_ends(self.recipe)
-        return [(self.recipe.at_stage(i), stage, end) for i, (stage, end) in enumerate(ends) if end > self.progress.step]
-
-    def train_stage(self, recipe: Recipe, stage: Stage, last_step: int, loader: Loader) -> bool:
-        """Train until `last_step` steps are done; False when the run was told to stop before."""
+    def train_stage(self, index: int, loader: Loader) -> bool:
+        """Train until the stage is over; False when the run was told to stop before."""
         progress, world = self.progress, self.world
+        recipe, stage = self.recipe.at_stage(index), self.recipe.stages[index]
         share = stage.batch_size // world.size
-        micro_batch = min(stage.micro_batch_size or share, share)
+        micro_batch = self.micro_batch(recipe, stage, loader, share)
         batches = loader.batches(progress.position, stage.batch_size, micro_batch, world.rank, world.size)
         if world.leads:
-            self.telemetry.event("stage_started", progress.step, stage=stage.name, pixels=stage.pixels, batch_size=stage.batch_size)
+            about = {"stage": stage.name, "pixels": stage.pixels, "batch_size": stage.batch_size, "micro_batch_size": micro_batch}
+            self.telemetry.event("stage_started", progress.step, **about)
         window = Window()
-        while progress.step < last_step:
+        while not self.ends(index):
             begun = time.monotonic()
-            loss, stopping = self.accumulate(recipe, batches, share // micro_batch, window)
-            norm = self.gradients.clip(recipe.optimizer.gradient_clip)
+            agreed = self.accumulate(recipe, batches, share // micro_batch, window)
+            if agreed.out_of_memory:
+                micro_batch = self.shrink(recipe, stage, share, micro_batch)
+                batches = loader.batches(progress.position, stage.batch_size, micro_batch, world.rank, world.size)
+                continue
+            loss, norm = agreed.loss, self.gradients.clip(recipe.optimizer.gradient_clip)
             if norm != norm or norm == float("inf"):
                 raise DivergedError(f"step {progress.step + 1}: loss {loss}, gradient norm {norm}; a lower learning rate may hold")
-            factor = rate_factor(progress.step, recipe.total_steps, recipe.schedule)
+            used = self.timer.share(agreed.seconds)
+            factor = rate_factor(progress.step, self.recipe.total_steps, recipe.schedule, used)
             self.optimizers.step(factor)
             progress.step += 1
             progress.position += stage.batch_size
@@ -89,27 +116,74 @@ class Run:
             window.steps += 1
             window.seconds += time.monotonic() - begun
             self.report(loss, norm, factor, stage, window)
-            if stopping and world.leads:
+            if agreed.save_failed:
+                self.finish_save()
+            if agreed.stop and world.leads:
                 self.telemetry.event("stop_requested", progress.step, signal=self.stop.name or "on another rank")
-            if stopping or progress.step % recipe.checkpoints.every == 0 or progress.step == recipe.total_steps:
-                self.save()
-            if stopping:
+            last = agreed.stop or (self.ends(index) and progress.step == self.course.total_steps)
+            if last or progress.step % recipe.checkpoints.every == 0:
+                self.save(wait=last)
+            if agreed.stop:
                 return False
             self.draw_due_samples()
         return True
 
-    def accumulate(self, recipe: Recipe, batches: Iterator[Batch], count: int, window: "Window") -> tuple[float, bool]:
+    def ends(self, index: int) -> bool:
+        """Whether stage `index` is over; when that is before its last step, the next one has the steps that are left."""
+        last_step, total = sum(self.stage_steps[: index + 1]), self.recipe.total_steps
+        if not stage_is_over(self.progress.step, last_step, total, self.recipe.schedule, self.timer.used):
+            return False
+        if self.progress.step < last_step:
+            self.stage_steps = spread(self.stage_steps, index, self.progress.step - sum(self.stage_steps[:index]))
+        return True
+
+    def accumulate(self, recipe: Recipe, batches: Iterator[Batch], count: int, window: "Window") -> Agreed:
         """Forward and backward over `count` micro-batches; gradients and loss are means over all ranks afterwards."""
         self.gradients.zero()
         total = torch.zeros((), device=self.world.device)
-        for _ in range(count):
-            waiting = time.monotonic()
-            batch = next(batches)
-            window.data_wait += time.monotonic() - waiting
-            loss = self.loss(recipe, batch) / count
-            loss.backward()
-            total += loss.detach()
-        return self.gradients.average(total, bool(self.stop))
+        out_of_memory = False
+        try:
+            for left in reversed(range(count)):
+                waiting = time.monotonic()
+                batch = next(batches)
+                window.data_wait += time.monotonic() - waiting
+                self.gradients.before_backward(last=left == 0)
+                loss = self.loss(recipe, batch) / count
+                loss.backward()
+                total += loss.detach()
+        except (RuntimeError, MemoryError) as error:
+            if not microbatch.ran_out(error) or not self.gradients.survives:
+                raise
+            out_of_memory = True
+        return self.gradients.average(total, Signals(bool(self.stop), out_of_memory, self.saver.failed, self.timer.seconds()))
+
+    def micro_batch(self, recipe: Recipe, stage: Stage, loader: Loader, share: int) -> int:
+        """How many images a process holds at once in this stage: what was asked for, else what was measured to fit."""
+
+        def try_out(images: int) -> None:
+            self.gradients.zero()
+            self.gradients.before_backward(last=False)
+            self.loss(recipe, loader.load(list(range(images)))).backward()
+            self.gradients.forget()
+
+        self.gradients.be_careful()
+        size = min(stage.micro_batch_size or share, share)
+        if stage.micro_batch_size is None and self.world.device.type != "cpu":
+            size = microbatch.measured(share, self.world, try_out)
+        events = self.world.together(lambda: list(self.folder.events()) if self.world.leads else [])[0]
+        return microbatch.after_earlier_attempts(events, stage.name, share, size)
+
+    def shrink(self, recipe: Recipe, stage: Stage, share: int, micro_batch: int) -> int:
+        """A micro-batch for the same step over again, after memory has run out on some rank. Raises where there is no smaller one."""
+        to = microbatch.smaller(share, micro_batch, at_least=2 if recipe.objective.contrastive else 1)
+        if to is None:
+            raise torch.OutOfMemoryError(f"memory has run out with a micro-batch of {micro_batch}, and no smaller one is possible")
+        if self.world.leads:
+            self.telemetry.event("micro_batch_reduced", self.progress.step, stage=stage.name, before=micro_batch, now=to)
+        if self.world.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.gradients.be_careful()
+        return to
 
     def loss(self, recipe: Recipe, batch: Batch) -> Tensor:
         """The objective on one micro-batch, a float32 scalar."""
@@ -142,6 +216,7 @@ class Run:
         resumed = next((step for step in reversed(steps) if self.resumed_from(step)), None)
         if self.world.leads:  # before anything else is written: what an attempt that still lives saves past this is not ours
             self.folder.went_on_from(self.attempt, resumed or 0)
+        self.timer.start(self.folder, self.attempt)
         if resumed is None and (parent := self.world.together(lambda: self.folder.fork() if self.world.leads else None)[0]):
             self.start_from(parent)
 
@@ -155,7 +230,8 @@ class Run:
                 self.telemetry.event("checkpoint_rejected", step, checkpoint=step, because=str(error))
             return False
         self.progress = Progress(manifest["step"], manifest["position"])
-        self.saved_step = step
+        self.stage_steps = manifest.get("stage_steps", self.stage_steps)
+        self.saver.step = step
         if self.world.leads:
             self.telemetry.event("resumed", step, checkpoint=step)
         return True
@@ -170,44 +246,40 @@ class Run:
         if self.world.leads:
             about = {"from": parent["from"], "weights": parent["weights"], "digest": digest}
             self.telemetry.event("forked", self.progress.step, checkpoint=manifest["step"], **about)
-        self.save()
+        self.save(wait=True)
 
-    def save(self) -> None:
-        """A checkpoint of now. When it cannot be written, the recipe says whether the run goes on."""
+    def save(self, wait: bool = False) -> None:
+        """A checkpoint of now, written while the training goes on, or on return if it is to be waited for."""
         step = self.progress.step
-        if self.saved_step == step:
-            return
-        self.telemetry.flush()  # so that no line before a checkpoint can be lost by what comes after it
-        try:
-            saved = checkpoint.save(self.folder, self.world, self.state(), step, self.attempt, {"position": self.progress.position})
-        except OSError as error:
-            if self.world.leads:
-                self.telemetry.event("checkpoint_failed", step, because=str(error))
-            if self.recipe.checkpoints.on_storage_error == "stop" or self.stop or step == self.recipe.total_steps:
-                raise StorageFault(str(error)) from error
-            return
-        self.saved_step = step
-        if self.world.leads:
-            self.telemetry.event("checkpoint_saved", step, seconds=round(saved.seconds, 3), bytes=saved.bytes)
-            try:
-                checkpoint.prune(self.folder, self.attempt, self.recipe.checkpoints)
-            except OSError as error:  # the next one prunes again
-                print(f"old checkpoints are still there: {error}", file=sys.stderr, flush=True)
+        if self.saver.step != step:
+            self.finish_save()
+            self.telemetry.flush()  # so that no line before a checkpoint can be lost by what comes after it
+            about = {"position": self.progress.position, "stage_steps": self.stage_steps}
+            self.saver.begin(self.state(), step, about)
+        if wait:
+            self.finish_save(needed=True)
 
-    # what people see
+    def finish_save(self, needed: bool = False) -> None:
+        """Wait for the checkpoint that is on its way. When it could not be written, the recipe says whether the run goes on."""
+        error = self.saver.wait()
+        if error is not None and not isinstance(error, OSError):
+            raise error
+        if error is not None and (needed or self.recipe.checkpoints.on_storage_error == "stop"):
+            raise StorageFault(str(error)) from error
+
     def draw_due_samples(self) -> None:
-        step = self.progress.step
-        sets = [s for s in self.recipe.samples.sets if due(s, step, self.recipe.total_steps)]
+        step, course = self.progress.step, self.course
+        sets = [s for s in course.samples.sets if due(s, step, course.total_steps)]
         if not sets:
             return
-        with self.ema.in_place() if self.ema and self.recipe.samples.ema else nullcontext():
+        averaged = self.ema.in_place() if self.ema and course.samples.ema else nullcontext()
+        with averaged, gathered(self.model), autocast(course.hardware, self.world):
             self.model.eval()
             try:
-                for name, images, seconds in draw_sets(
-                    self.model, self.recipe, self.prompts, sets, self.folder, self.world, step, self.attempt
-                ):
+                for name, images, seconds in draw_sets(self.model, course, self.prompts, sets, self.folder, self.world, step, self.attempt):
                     if self.world.leads:
                         self.telemetry.event("samples_drawn", step, set=name, images=images, seconds=round(seconds, 3))
+                    self.finish_save()  # the index names the checkpoint of its step, so it must be there before the index is complete
             except OSError as error:  # on every rank: pictures are no reason to stop
                 if self.world.leads:
                     self.telemetry.event("samples_failed", step, because=str(error))
@@ -217,7 +289,7 @@ class Run:
         step = self.progress.step
         self.telemetry.check()
         self.telemetry.metric(step, loss=loss)
-        if step % LOG_EVERY == 0 or step == self.recipe.total_steps:
+        if step % LOG_EVERY == 0 or step == self.course.total_steps:
             seconds = window.seconds / window.steps
             self.telemetry.metric(
                 step,
