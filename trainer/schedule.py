@@ -62,12 +62,6 @@ def stage_is_over(step: int, last_step: int, total_steps: int, schedule: Schedul
     return step >= last_step or (schedule.by == "limits" and used >= last_step / total_steps)
 
 
-def stage_ended_early(recipe: Recipe, index: int, step: int) -> Recipe:
-    """The recipe with stage `index` ending at `step`. Its other steps are the next stage's; the last one's are nobody's."""
-    before = sum(stage.steps for stage in recipe.stages[:index])
-    return with_stage_steps(recipe, spread([stage.steps for stage in recipe.stages], index, step - before))
-
-
 def spread(steps: list[int], index: int, done: int) -> list[int]:
     """`steps` of each stage when stage `index` did only `done` of its own."""
     changed = list(steps)
@@ -75,6 +69,14 @@ def spread(steps: list[int], index: int, done: int) -> list[int]:
     if index + 1 < len(steps):
         changed[index + 1] += steps[index] - done
     return changed
+
+
+def after_stages(recipe: Recipe, ended: list[int]) -> list[int]:
+    """Steps of each stage of `recipe`, when the first ones took as many as `ended` says."""
+    steps = [stage.steps for stage in recipe.stages]
+    for index, done in enumerate(ended[: len(steps)]):
+        steps = spread(steps, index, done)
+    return steps
 
 
 def with_stage_steps(recipe: Recipe, steps: list[int]) -> Recipe:

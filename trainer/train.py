@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from trainer.optim import Optimizers
 from trainer.parallel import World, autocast, gathered, prepare
 from trainer.samples import draw_sets, due, encode_prompts, stage_ends
 from trainer.saving import Saver
-from trainer.schedule import rate_factor, spread, stage_is_over, with_stage_steps
+from trainer.schedule import after_stages, rate_factor, stage_is_over, with_stage_steps
 from trainer.telemetry import LOG_EVERY, Telemetry
 
 LAST_SAVE_SECONDS = 60.0
@@ -61,12 +61,12 @@ class Run:
         self.progress = Progress()
         self.saver = Saver(folder, world, attempt, recipe.checkpoints, telemetry)
         self.timer = Timer(recipe, world, clock)
-        self.stage_steps = [stage.steps for stage in recipe.stages]
+        self.stages_ended: list[int] = []  # steps of each stage that is over, where they need not be what the recipe asks for
 
     @property
     def course(self) -> Recipe:
         """The recipe with its stages as long as they were or will be: with /schedule/by limits that need not be what it asks for."""
-        return with_stage_steps(self.recipe, self.stage_steps)
+        return with_stage_steps(self.recipe, after_stages(self.recipe, self.stages_ended))
 
     def train(self) -> Literal["succeeded", "stopped"]:
         """Run from where the newest good checkpoint left off to the end, or to the stop signal."""
@@ -78,7 +78,7 @@ class Run:
         try:
             self.draw_due_samples()
             for i, loader in zip(left, loaders, strict=True):
-                if not self.train_stage(i, loader):
+                if not self.ends(i) and not self.train_stage(i, loader):
                     return "stopped"
             self.save(wait=True)
             return "succeeded"
@@ -130,12 +130,13 @@ class Run:
 
     def ends(self, index: int) -> bool:
         """Whether stage `index` is over; when that is before its last step, the next one has the steps that are left."""
-        last_step, total = sum(self.stage_steps[: index + 1]), self.recipe.total_steps
-        if not stage_is_over(self.progress.step, last_step, total, self.recipe.schedule, self.timer.used):
-            return False
-        if self.progress.step < last_step:
-            self.stage_steps = spread(self.stage_steps, index, self.progress.step - sum(self.stage_steps[:index]))
-        return True
+        if index < len(self.stages_ended):
+            return True
+        lengths, schedule = after_stages(self.recipe, self.stages_ended), self.recipe.schedule
+        over = stage_is_over(self.progress.step, sum(lengths[: index + 1]), self.recipe.total_steps, schedule, self.timer.used)
+        if over and schedule.by == "limits":
+            self.stages_ended = [*lengths[:index], self.progress.step - sum(lengths[:index])]
+        return over
 
     def accumulate(self, recipe: Recipe, batches: Iterator[Batch], count: int, window: "Window") -> Agreed:
         """Forward and backward over `count` micro-batches; gradients and loss are means over all ranks afterwards."""
@@ -229,18 +230,21 @@ class Run:
             if self.world.leads:
                 self.telemetry.event("checkpoint_rejected", step, checkpoint=step, because=str(error))
             return False
-        self.progress = Progress(manifest["step"], manifest["position"])
-        self.stage_steps = manifest.get("stage_steps", self.stage_steps)
+        self.stand_at(manifest)
         self.saver.step = step
         if self.world.leads:
             self.telemetry.event("resumed", step, checkpoint=step)
         return True
 
+    def stand_at(self, manifest: dict[str, Any]) -> None:
+        self.progress = Progress(manifest["step"], manifest["position"])
+        self.stages_ended = manifest.get("stages_ended", []) if self.recipe.schedule.by == "limits" else []
+
     def start_from(self, parent: Fork) -> None:
         """Take over the parent's state, and save it as our own at once: the parent may delete its checkpoint at any time."""
         manifest, digest = fork.take_over(parent, self.recipe, self.world, self.model, self.state())
         if parent["weights"] == "all":
-            self.progress = Progress(manifest["step"], manifest["position"])
+            self.stand_at(manifest)
         elif self.ema:
             self.ema.restart()
         if self.world.leads:
@@ -254,7 +258,7 @@ class Run:
         if self.saver.step != step:
             self.finish_save()
             self.telemetry.flush()  # so that no line before a checkpoint can be lost by what comes after it
-            about = {"position": self.progress.position, "stage_steps": self.stage_steps}
+            about = {"position": self.progress.position, "stages_ended": self.stages_ended}
             self.saver.begin(self.state(), step, about)
         if wait:
             self.finish_save(needed=True)

@@ -15,7 +15,7 @@ from trainer import checkpoint
 from trainer.faults import StorageFault, cause_of, evidence_of
 from trainer.model import Denoiser
 from trainer.parallel import World, join, leave
-from trainer.schedule import with_stage_steps
+from trainer.schedule import after_stages, with_stage_steps
 
 
 def recipe_of(folder: RunFolder) -> Recipe:
@@ -66,7 +66,7 @@ def load_trained(folder: RunFolder, world: World, recipe: Recipe, step: int | No
         try:
             with checkpoint.at_hand(folder, world, candidate) as (files, manifest):
                 checkpoint.load(files, {"ema" if averaged else "model": dict(model.state_dict())})
-            course = with_stage_steps(recipe, manifest.get("stage_steps") or [stage.steps for stage in recipe.stages])
+            course = with_stage_steps(recipe, after_stages(recipe, manifest.get("stages_ended", [])))
             return Trained(model, course, manifest, digest or "", averaged)
         except checkpoint.BadCheckpoint as error:
             because = f"the checkpoint of step {candidate} in {folder.prefix.url} does not hold: {error}"

@@ -8,11 +8,11 @@ import pytest
 from dayrun.objects import Prefix
 from dayrun.recipe import Limits, Schedule
 from dayrun.rules import load
-from dayrun.run_folder import RunFolder
+from dayrun.run_folder import LineWriter, RunFolder
 from tests.tiny import tiny_recipe
 from tests.trainer.ranks import StopAt
 from trainer.parallel import leave
-from trainer.schedule import RESERVE, Used, rate_factor, share_used, spread, stage_is_over, used_before
+from trainer.schedule import RESERVE, Used, after_stages, rate_factor, share_used, spread, stage_is_over, used_before
 from trainer.telemetry import Telemetry
 from trainer.train import Run
 from trainer.world import World, join
@@ -85,14 +85,15 @@ def by_limits(data: Path, hours: float) -> dict[str, Any]:
     return tiny_recipe(data, processes=1, stages=stages, schedule=schedule, limits={"hours": hours}, checkpoints={"every": 1000})
 
 
-def train(world: World, document: dict[str, Any], folder: RunFolder, clock: Clock) -> Run:
+def train(world: World, document: dict[str, Any], folder: RunFolder, clock: Clock, stop_at: int | None = None) -> Run:
     folder.put_recipe(document)
     attempt = folder.newest_attempt() + 1
     folder.claim_attempt(attempt, {})
     telemetry = Telemetry(folder, attempt, 0)
     telemetry.event("attempt_started", 0, world_size=1)
-    run = Run(load(document), folder, attempt, world, telemetry, StopAt(None), clock)  # pyright: ignore[reportArgumentType]
-    assert run.train() == "succeeded"
+    stop = StopAt(stop_at)
+    stop.run = run = Run(load(document), folder, attempt, world, telemetry, stop, clock)  # pyright: ignore[reportArgumentType]
+    assert run.train() == ("succeeded" if stop_at is None else "stopped")
     telemetry.close()
     return run
 
@@ -103,11 +104,11 @@ def test_a_run_that_is_four_times_too_slow_ends_in_time(world: World, tiny_data:
     limit = 0.999 / 3 / (1 - RESERVE)
     run = train(world, by_limits(tiny_data, limit), folder, Clock(60.0))
     assert run.progress.step == 20
-    assert run.stage_steps == [15, 5]
+    assert run.stages_ended == [15, 5]
     started = [(e["step"], e["data"]["stage"]) for e in folder.events() if e["type"] == "stage_started"]
     assert started == [(0, "small"), (15, "large")]
     assert folder.checkpoints() == [20]
-    assert folder.checkpoint_manifest(20)["stage_steps"] == [15, 5]
+    assert folder.checkpoint_manifest(20)["stages_ended"] == [15, 5]
     rates = {m["step"]: m["value"] for m in folder.metrics() if m["name"] == "learning_rate"}
     assert rates[10] == pytest.approx(0.002)
     assert rates[20] < 0.002 * 0.1
@@ -116,4 +117,24 @@ def test_a_run_that_is_four_times_too_slow_ends_in_time(world: World, tiny_data:
 def test_a_run_with_time_to_spare_does_its_steps(world: World, tiny_data: Path, tmp_path: Path):
     folder = RunFolder(Prefix(tmp_path / "run"))
     run = train(world, by_limits(tiny_data, 1000.0), folder, Clock(60.0))
-    assert (run.progress.step, run.stage_steps) == (80, [60, 20])
+    assert (run.progress.step, run.stages_ended) == (80, [60, 20])
+
+
+def test_an_attempt_that_comes_back_late_goes_on_with_the_stage_that_is_due(world: World, tiny_data: Path, tmp_path: Path):
+    """The first one has taken 16 of 20 minutes for 10 steps, as its last event says."""
+    folder = RunFolder(Prefix(tmp_path / "run"))
+    document = by_limits(tiny_data, 0.999 / 3 / (1 - RESERVE))
+    train(world, document, folder, Clock(0.0), stop_at=10)
+    last = LineWriter(folder.prefix, "events", 1, rank=1)
+    last.write(event(1, next(folder.events())["time"] + 16 * 60.0))
+    last.flush()
+    run = train(world, document, folder, Clock(60.0))
+    assert run.stages_ended == [10, 4]
+    assert [(e["step"], e["data"]["stage"]) for e in folder.events() if e["type"] == "stage_started"] == [(0, "small"), (10, "large")]
+
+
+def test_stages_that_are_over_keep_the_length_they_had():
+    known = load(by_limits(Path("data"), 1.0))
+    assert after_stages(known, []) == [60, 20]
+    assert after_stages(known, [15]) == [15, 65]
+    assert after_stages(known, [15, 5]) == [15, 5]

@@ -15,6 +15,7 @@ from dayrun.recipe import Checkpoints, Hardware, merge_patch
 from dayrun.run_folder import RunFolder
 from tests.conftest import ROOT, until
 from tests.tiny import tiny_recipe
+from tests.trainer.here import train_here
 from trainer.checkpoint import snapshot
 from trainer.parallel import leave
 from trainer.saving import Saver
@@ -131,8 +132,6 @@ def test_a_kill_during_a_save_leaves_the_older_checkpoint(tiny_data: Path, tmp_p
     if not (path_of(step) / "complete.json").exists():  # else it came to its end between our look and the kill
         assert kept
         assert kept[-1] < step
-    short = merge_patch(recipe, {"stages": [stage | {"steps": kept[-1] + 20}]})
-    folder.put_recipe(short)
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, stdout=subprocess.DEVNULL)
+    assert train_here(merge_patch(recipe, {"stages": [stage | {"steps": kept[-1] + 20}]}), folder) == 0
     assert [event["step"] for event in told(folder, "resumed")] == [kept[-1]]
     assert folder.checkpoints()[-1] == kept[-1] + 20

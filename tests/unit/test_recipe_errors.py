@@ -72,7 +72,10 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "secret in a field of its own",
         {"checkpoints": {"secret_key": "hunter2"}},
-        ['/checkpoints/secret_key: "***": /checkpoints has no such field; it has every, keep_last, keep_every, on_storage_error'],
+        [
+            '/checkpoints/secret_key: "***": /checkpoints has no such field; it has every, keep_last, keep_every, on_storage_error, '
+            "prove_every_minutes"
+        ],
     ),
     (
         "password inside a section that is not read",
