@@ -300,6 +300,9 @@ class Checkpoints(Part):
     keep_last: Positive = 2
     keep_every: Positive | None = Field(default=None, description="Also keep each checkpoint at a multiple of this step for good.")
     on_storage_error: Literal["continue", "stop"] = Field(default="continue", description="When a checkpoint cannot be written.")
+    prove_every_minutes: Rate | None = Field(
+        default=None, description="Read the newest checkpoint back and compare its digests, when so long ago it was done last."
+    )
 
 
 class Precision(Part):

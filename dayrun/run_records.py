@@ -24,10 +24,12 @@ Cause = Literal[
 EventType = Literal[
     "attempt_started",  # world_size, host
     "resumed",  # checkpoint (step)
-    "stage_started",  # stage, pixels, batch_size
-    "checkpoint_saved",  # seconds, bytes
+    "stage_started",  # stage, pixels, batch_size, micro_batch_size
+    "micro_batch_reduced",  # stage, before, now
+    "checkpoint_saved",  # seconds, bytes, stalled_seconds
     "checkpoint_failed",  # because
     "checkpoint_rejected",  # checkpoint (step), because
+    "checkpoint_proved",  # checkpoint (step), seconds, bytes
     "forked",  # from (url), checkpoint (step), weights, digest
     "samples_drawn",  # set, images, seconds
     "samples_failed",  # because

@@ -67,7 +67,7 @@ def train(recipe_url: str, folder, attempt: int, rank: int, stop, last_words: Ca
             telemetry.event("attempt_started", 0, world_size=world.size, device=str(world.device), host=os.uname().nodename)
         timing = Timing(world.device)
         watch = Watch(timing, world, folder, attempt, telemetry, recipe.guard.hang_seconds, last_words)
-        run = Run(recipe, folder, attempt, world, telemetry, stop, timing)
+        run = Run(recipe, folder, attempt, world, telemetry, stop, timing=timing)
         outcome = run.train()
         if world.leads:
             telemetry.event("ended", run.progress.step, outcome=outcome, cause=None, evidence=[])

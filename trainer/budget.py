@@ -1,9 +1,9 @@
 """How much of the time pictures may take: a periodic set that would pass its share is drawn later, when there is time for it again."""
 
 from dayrun.recipe import Recipe, SampleSet
-from trainer.parallel import World
 from trainer.samples import due
 from trainer.telemetry import LOG_EVERY
+from trainer.world import World
 
 
 def affordable(cost: float, spent: float, elapsed: float, share: float) -> bool:

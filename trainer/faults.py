@@ -29,11 +29,11 @@ class StopSignal:
     def __bool__(self) -> bool:
         return self.name is not None
 
-    def wishes(self) -> tuple[bool, bool, bool]:
-        """(stop, checkpoint now, profile); the latter two are granted by being taken."""
-        taken = bool(self), self.checkpoint_asked, self.profile_asked
-        self.checkpoint_asked = self.checkpoint_asked and not taken[1]
-        self.profile_asked = self.profile_asked and not taken[2]
+    def take_wishes(self) -> tuple[bool, bool]:
+        """(checkpoint now, profile): what was asked for since the last call."""
+        taken = self.checkpoint_asked, self.profile_asked
+        self.checkpoint_asked = self.checkpoint_asked and not taken[0]
+        self.profile_asked = self.profile_asked and not taken[1]
         return taken
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dayrun.recipe import Guard as GuardFields
 from trainer.faults import DivergedError
-from trainer.parallel import World
+from trainer.world import World
 
 Verdict = Literal["step", "skip", "roll_back"]
 FEWEST = 20

@@ -19,10 +19,10 @@ from dayrun.estimate import per_image
 from dayrun.layers import newton_schulz
 from dayrun.quantities import total
 from dayrun.recipe import Recipe, Stage
-from trainer.parallel import World
 from trainer.telemetry import LOG_EVERY, Telemetry
 from trainer.timing import OWN, Timing, measured_rate
 from trainer.watch import Stragglers, straggling
+from trainer.world import World
 
 NORMS_EVERY = 10 * LOG_EVERY
 """Steps between norms by block: a copy of the weights for a moment, and two lines a block."""
@@ -107,6 +107,10 @@ class Meter:
         with torch.no_grad():
             self._bins += by_time((velocity.detach().float() - target.float()).square().flatten(1).mean(1), times)
 
+    def forget(self) -> None:
+        """What was seen since the last report was a trial."""
+        self._bins.zero_()
+
     @contextmanager
     def norms_of(self, model: nn.Module, step: int, gradient_norm: float) -> Iterator[None]:
         """The optimizer's step `step` happens in this block; when norms are due, they are taken from around it."""
@@ -123,11 +127,11 @@ class Meter:
         self._telemetry.metric(step, **{f"gradient_norm_{block}": value * scale for block, value in gradients.items()})
         self._telemetry.metric(step, **{f"update_norm_{block}": value for block, value in updates.items()})
 
-    def report(self, step: int, loss: float, norm: float, learning_rate: float, more: Callable[[], dict[str, float]]) -> None:
-        """After every step, on every rank. `more`: further means since it was last called, when they are due."""
+    def report(self, step: int, last: bool, loss: float, norm: float, learning_rate: float, more: Callable[[], dict[str, float]]) -> None:
+        """After every step, on every rank. `last`: of the run. `more`: further means since it was last called, when they are due."""
         self._telemetry.check()
         self._telemetry.metric(step, loss=loss)
-        if step % LOG_EVERY and step != self._recipe.total_steps:
+        if step % LOG_EVERY and not last:
             return
         taken = self.timing.take()
         steps, own = max(1.0, taken["steps"]), sum(taken.get(part, 0.0) for part in OWN)

@@ -7,8 +7,8 @@ from pathlib import Path
 from torch.profiler import ProfilerActivity, profile
 
 from dayrun.run_folder import RunFolder
-from trainer.parallel import World
 from trainer.telemetry import Telemetry
+from trainer.world import World
 
 STEPS = 5
 """How many steps a trace covers: enough to see what repeats, small enough to open."""

@@ -22,9 +22,9 @@ from typing import Any
 import torch.distributed as dist
 
 from dayrun.run_folder import EXIT_FAILED, RunFolder
-from trainer.parallel import World
 from trainer.telemetry import Telemetry
 from trainer.timing import SLOW, Timing
+from trainer.world import World
 
 PATIENCE_SECONDS = 300.0
 """Beside the step itself: a shape that comes for the first time is compiled. Shorter than a collective's own patience of 10 minutes."""

@@ -17,10 +17,10 @@ from trainer.evaluation.reference import Reference, Some
 from trainer.evaluation.validation import validation_loss
 from trainer.faults import StopSignal
 from trainer.flow import mix
-from trainer.parallel import World, autocast
 from trainer.samples import Prompts, draw_pictures, stage_at
 from trainer.text import TextEncoder
 from trainer.timing import Timing
+from trainer.world import World
 
 CHUNK = 32
 """Pictures that a rank draws at a time. Chunks do not depend on the number of ranks, so that neither do the pictures."""
@@ -55,9 +55,9 @@ class Evaluator:
 
         self._world.together(look)
 
-    def due(self, step: int) -> bool:
+    def due(self, step: int, total_steps: int) -> bool:
         """Whether the step is one to evaluate at. It may have been done by an earlier attempt."""
-        return step > 0 and (step % self._fields.every == 0 or step == self._recipe.total_steps)
+        return step > 0 and (step % self._fields.every == 0 or step == total_steps)
 
     def done(self, step: int, roll_backs: int) -> bool:
         """Whether an attempt on the same way, with as many roll-backs behind it, has finished the evaluation of `step`."""
@@ -77,6 +77,7 @@ class Evaluator:
     def evaluate(
         self,
         model: nn.Module,
+        course: Recipe,
         prompts: Prompts,
         tower: TextEncoder | None,
         step: int,
@@ -84,7 +85,8 @@ class Evaluator:
         tell: Callable[..., None],
         metric: Callable[..., None],
     ) -> None:
-        """Measure `model`, which is in its evaluation mode, unless that was done. Every rank must call it.
+        """Measure `model`, which is in its evaluation mode, unless that was done. Every rank must call it. `course` is the recipe with
+        its stages as long as they are.
 
         A store that takes nothing is told of and no more; when any rank is told to stop, it is left unfinished.
         """
@@ -92,7 +94,7 @@ class Evaluator:
             if self.done(step, roll_backs):
                 return
             begun = time.monotonic()
-            recipe, stage = stage_at(self._recipe, step)
+            recipe, stage = stage_at(course, step)
             pixels = stage.pixels
             report: dict[str, Any] = {
                 "step": step,
@@ -172,10 +174,7 @@ class Evaluator:
         samples = recipe.samples.model_copy(update={"guidance": self._fields.guidance, "steps": self._fields.steps})
         seeds = [mix(self._fields.seed, place) for place in places]
         empty = {"": prompts.states[""]} if "" in prompts.states else {}
-        with autocast(self._recipe.hardware, self._world):
-            pictures = draw_pictures(
-                model, recipe.model_copy(update={"samples": samples}), Prompts(told | empty), list(told), seeds, pixels
-            )
+        pictures = draw_pictures(model, recipe.model_copy(update={"samples": samples}), Prompts(told | empty), list(told), seeds, pixels)
         return ((pictures.float() + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
 
     def _in_chunks(self, count: int, work: Callable[[list[int]], Features], tell: Callable[[int], None]) -> Features | None:

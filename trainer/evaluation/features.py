@@ -12,8 +12,8 @@ from torch import Tensor
 from dayrun.recipe import Evaluation
 from trainer.data.loader import folder_of
 from trainer.evaluation.inception import Inception, may_differ
-from trainer.parallel import World
 from trainer.pretrained import files_of, load_strictly, named, refusal, tensors_in
+from trainer.world import World
 
 POSITIONS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 """Buffers that old checkpoints saved."""

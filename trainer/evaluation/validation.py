@@ -9,7 +9,7 @@ from dayrun.recipe import Recipe
 from trainer.evaluation.reference import Reference
 from trainer.flow import interpolate, mix, target_velocity, velocity_of
 from trainer.meter import TIME_BINS
-from trainer.parallel import World, autocast
+from trainer.world import World
 
 CHUNK = 16
 """Samples at a time. Chunks do not depend on the number of ranks, so that neither do the sums."""
@@ -47,8 +47,7 @@ def chunk_errors(model: nn.Module, recipe: Recipe, reference: Reference, places:
         noise = torch.stack([noise for noise, _ in drawn]).to(device)
         times = torch.tensor([low + (high - low) * uniform for _, uniform in drawn]).clamp(objective.times.minimum, 1 - 1e-6).to(device)
         noisy = interpolate(clean, noise, times, objective.noise_scale)
-        with autocast(recipe.hardware, world):
-            predicted = model(noisy, times, text, mask).float()
+        predicted = model(noisy, times, text, mask).float()
         error = velocity_of(predicted, noisy, times, objective) - target_velocity(clean, noise, noisy, times, objective)
         found.append(float(error.double().square().flatten(1).mean(1).sum()))
     return found
