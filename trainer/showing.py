@@ -1,4 +1,4 @@
-"""What people see of a model while it trains: pictures of the recipe's prompts, and measurements, with averaged weights if there are any."""
+"""What people see of a model while it trains: pictures of prompts, and measurements, with averaged weights where there are any."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
