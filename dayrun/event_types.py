@@ -44,7 +44,7 @@ EVENT_TYPES: dict[str, EventType] = {
     "bad_samples": EventType("trainer", "Samples of the data could not be read and were left out.", "count, first"),
     "samples_postponed": EventType("trainer", "Pictures would cost more than their budget; they are drawn later.", "set, because"),
     "step_skipped": EventType("trainer", "Loss or gradients were no numbers; weights stay.", "loss, gradient_norm, in_a_row, where"),
-    "loss_spike": EventType("trainer", "The loss jumped above its recent median.", "loss, median, factor"),
+    "loss_spike": EventType("trainer", "The loss jumped far above what it was lately.", "loss, usual, factor"),
     "rolled_back": EventType("trainer", "Training goes on from a checkpoint with other data.", "checkpoint, position, because, count"),
     "straggler": EventType("trainer", "A process is slower than the others.", "rank, node, host, seconds, median, factor"),
     "straggler_over": EventType("trainer", "It is as fast as the others again.", "rank, node, host"),

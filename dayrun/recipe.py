@@ -279,7 +279,9 @@ class Guard(Part):
     skip_limit: Positive = Field(
         default=10, description="A step whose loss or gradients are no numbers is skipped; so many in a row end the run as `diverged`."
     )
-    spike_factor: Annotated[float, Field(gt=1)] = Field(default=3.0, description="A loss above this × the recent ones' median is a spike.")
+    spike_factor: Annotated[float, Field(gt=1)] = Field(
+        default=3.0, description="A loss above this × what 95 % of the recent ones stay below is a spike."
+    )
     spike_window: Positive = Field(default=100, le=10_000, description="How many losses are the recent ones.")
     spike_limit: Positive | None = Field(
         default=None, description="Spiking steps in a row at which the run goes back, where it may; null: spikes are only told."

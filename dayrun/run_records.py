@@ -36,7 +36,7 @@ EventType = Literal[
     "bad_samples",  # count, first: [{file, sample, because}]
     "samples_postponed",  # set, because
     "step_skipped",  # loss, gradient_norm (text: they are no numbers), in_a_row, where: [{rank, positions, samples}]
-    "loss_spike",  # loss, median, factor
+    "loss_spike",  # loss, usual, factor
     "rolled_back",  # checkpoint (step), position, because, count
     "straggler",  # rank, node, host, seconds, median, factor
     "straggler_over",  # rank, node, host

@@ -5,7 +5,6 @@ says what is to be done. Its memory travels in the checkpoint's manifest, so tha
 """
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -17,15 +16,17 @@ from trainer.world import World
 
 Verdict = Literal["step", "skip", "roll_back"]
 FEWEST = 20
-"""Losses without which nothing counts as a spike: the first steps of a run or a stage fall too steeply for a median to mean much."""
+"""Losses without which nothing counts as a spike: the first steps of a run or a stage fall too steeply to be a measure."""
+USUAL = 0.95
+"""Share of the recent losses that are usual: losses of small batches have long tails, since errors at low noise count for much."""
 
 
 def spike(recent: Sequence[float], loss: float, factor: float) -> float | None:
-    """The median of the `recent` losses when `loss` is more than `factor` times it, else None; None, too, while there are too few."""
+    """What `USUAL` of the `recent` losses do not exceed, when `loss` is more than `factor` times it; else, or while they are few, None."""
     if len(recent) < FEWEST:
         return None
-    median = statistics.median(recent)
-    return median if median > 0 and loss > factor * median else None
+    usual = sorted(recent)[math.ceil(USUAL * len(recent)) - 1]
+    return usual if usual > 0 and loss > factor * usual else None
 
 
 class Guard:
@@ -62,13 +63,16 @@ class Guard:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             return self._no_number(step, loss, norm, where())
         self.skipped = 0
-        median = spike(self.recent, loss, self._fields.spike_factor)
-        if median is not None and not self.spiking:
-            self._tell("loss_spike", step, loss=loss, median=median, factor=self._fields.spike_factor)
-        self.spiking = self.spiking + 1 if median is not None else 0
+        usual = spike(self.recent, loss, self._fields.spike_factor)
+        if usual is not None and not self.spiking:
+            self._tell("loss_spike", step, loss=loss, usual=usual, factor=self._fields.spike_factor)
+        self.spiking = self.spiking + 1 if usual is not None else 0
         if self._fields.spike_limit and self.spiking >= self._fields.spike_limit and self.may_roll_back:
             return "roll_back"
-        self.recent = [*self.recent, loss][-self._fields.spike_window :]
+        if self.spiking > max(self._fields.spike_window // 2, self._fields.spike_limit or 0):
+            self.recent, self.spiking = [], 0  # what lasts so long is a new level
+        if not self.spiking:  # a spike is no measure
+            self.recent = [*self.recent, loss][-self._fields.spike_window :]
         return "step"
 
     def _no_number(self, step: int, loss: float, norm: float, where: list[dict[str, Any]]) -> Verdict:
@@ -87,7 +91,7 @@ class Guard:
     def because(self, step: int) -> str:
         if self.skipped:
             return f"step {step}: loss or gradients of {self.skipped} steps in a row were no numbers"
-        return f"step {step}: the loss was above {self._fields.spike_factor} × its median for {self.spiking} steps in a row"
+        return f"step {step}: the loss was above {self._fields.spike_factor} × what is usual for {self.spiking} steps in a row"
 
     def rolled_back(self, remembered: dict[str, Any]) -> None:
         """Go on with what the checkpoint remembers; only the number of roll-backs is not undone by one."""

@@ -15,7 +15,7 @@ const SAID = {
   samples_drawn: (d) => `Samples drawn: ${d.images} of ${d.set} in ${number(d.seconds)} s`,
   bad_samples: (d) => [`Bad samples skipped: ${d.count}`, (d.first ?? []).map((one) => `; ${one.file} #${one.sample}: ${one.because}`)],
   step_skipped: (d) => [`Step skipped: loss ${d.loss}, gradient norm ${d.gradient_norm}`, (d.where ?? []).map((one) => `; rank ${one.rank}, samples ${one.samples.join(', ')}`)],
-  loss_spike: (d) => `Loss spike: ${number(d.loss)}, recent median ${number(d.median)}`,
+  loss_spike: (d) => `Loss spike: ${number(d.loss)}, lately at most ${number(d.usual)}`,
   rolled_back: (d) => `Back to the checkpoint of step ${count(d.checkpoint)}, with other data: ${d.because}`,
   straggler: (d) => `Rank ${d.rank} on ${d.host} is slow: ${number(d.seconds)} s a step, median ${number(d.median)} s`,
   straggler_over: (d) => `Rank ${d.rank} on ${d.host} is as fast as the others again`,

@@ -21,23 +21,29 @@ def judged(fields: GuardFields, losses: list[float], guard: Guard | None = None)
 
 
 @pytest.mark.parametrize(
-    ("recent", "loss", "median"),
+    ("recent", "loss", "usual"),
     [
         ([1.0] * FEWEST, 3.1, 1.0),
         ([1.0] * FEWEST, 3.0, None),
         ([1.0] * (FEWEST - 1), 100.0, None),
-        ([1.0] * FEWEST + [50.0] * 5, 10.0, 1.0),  # earlier spikes do not hide the next one
+        ([1.0] * 19 + [50.0], 10.0, 1.0),  # one in twenty hides nothing
+        ([1.0] * 18 + [5.0] * 2, 10.0, None),  # such losses are usual here
         ([0.0] * FEWEST, 1.0, None),
     ],
 )
-def test_a_spike_is_a_loss_far_above_the_median_of_the_recent_ones(recent: list[float], loss: float, median: float | None):
-    assert spike(recent, loss, 3.0) == median
+def test_a_spike_is_a_loss_far_above_what_is_usual(recent: list[float], loss: float, usual: float | None):
+    assert spike(recent, loss, 3.0) == usual
 
 
 def test_a_spike_is_told_once_and_the_step_is_taken():
     verdicts, told = judged(GuardFields(), [1.0] * FEWEST + [9.0, 9.0, 1.0, 9.0])
     assert set(verdicts) == {"step"}
-    assert [(type, data["loss"], data["median"]) for type, data in told] == [("loss_spike", 9.0, 1.0)] * 2
+    assert [(type, data["loss"], data["usual"]) for type, data in told] == [("loss_spike", 9.0, 1.0)] * 2
+
+
+def test_a_level_that_lasts_is_a_new_one():
+    _, told = judged(GuardFields(spike_window=30), [1.0] * 30 + [9.0] * 200 + [40.0])
+    assert [data["loss"] for _, data in told] == [9.0, 40.0]
 
 
 @pytest.mark.parametrize("bad", [(NAN, 1.0), (math.inf, 1.0), (1.0, NAN), (1.0, math.inf)])
