@@ -4,15 +4,36 @@ The batch of a step is always the recipe's. A micro-batch divides a process' sha
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 
-from dayrun.run_folder import Event
+from dayrun.recipe import Recipe, Stage
+from dayrun.run_folder import Event, RunFolder
 from trainer.world import World
 
 FILLED = 0.92
 """Share of the memory that may be planned with: the rest is for what comes and goes beside a micro-batch, and for fragments."""
+
+
+def chosen(stage: Stage, share: int, world: World, folder: RunFolder, try_out: Callable[[int], None]) -> int:
+    """The micro-batch that a stage begins with: what was asked for, else on an accelerator what was measured to fit; no more than an
+    earlier attempt came down to. `try_out` does forward and backward of so many images. Every rank calls it."""
+    size = min(stage.micro_batch_size or share, share)
+    if stage.micro_batch_size is None and world.device.type != "cpu":
+        size = measured(share, world, try_out)
+    told = ("stage_started", "micro_batch_reduced", "ended")
+    events = world.together(lambda: [e for e in folder.events() if e["type"] in told] if world.leads else [])[0]
+    return after_earlier_attempts(events, stage.name, share, size)
+
+
+def shrunk(recipe: Recipe, share: int, micro_batch: int, world: World) -> int:
+    """A smaller micro-batch, after memory has run out on some rank. Raises OutOfMemoryError on every rank where there is none."""
+    to = smaller(share, micro_batch, at_least=2 if recipe.objective.contrastive else 1)
+    if to is None:
+        raise torch.OutOfMemoryError(f"memory has run out with a micro-batch of {micro_batch}, and no smaller one is possible")
+    if world.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return to
 
 
 def divisors(share: int) -> list[int]:
@@ -39,14 +60,14 @@ def greatest_that_fits(share: int, peaks: dict[int, int], capacity: int) -> int:
     return max((d for d in divisors(share) if always + each * d <= FILLED * capacity), default=1)
 
 
-def measured(share: int, world: World, run: Callable[[int], Any]) -> int:
-    """The micro-batch for an accelerator: `run` does forward and backward of so many images. The same on every rank."""
+def measured(share: int, world: World, try_out: Callable[[int], None]) -> int:
+    """The micro-batch for an accelerator: `try_out` does forward and backward of so many images. The same on every rank."""
     device = world.device
     peaks: dict[int, int] = {}
     for size in to_be_measured(share):
-        run(size)  # compiles, and lets libraries take their workspaces
+        try_out(size)  # compiles, and lets libraries take their workspaces
         torch.cuda.reset_peak_memory_stats(device)
-        run(size)
+        try_out(size)
         peaks[size] = torch.cuda.max_memory_allocated(device)
     free, _ = torch.cuda.mem_get_info(device)
     capacity = free + torch.cuda.memory_reserved(device)

@@ -121,7 +121,8 @@ class Run:
         recipe, stage = self.recipe.at_stage(index), self.recipe.stages[index]
         share = stage.batch_size // world.size
         hold(self.model.projector, held=recipe.representation is None)
-        micro_batch = self.micro_batch(recipe, stage, loader, share)
+        self.gradients.be_careful()
+        micro_batch = microbatch.chosen(stage, share, world, self.folder, lambda images: self.try_out(recipe, loader, images))
         batches = loader.batches(progress.position, stage.batch_size, micro_batch, world.rank, world.size)
         about = {"stage": stage.name, "pixels": stage.pixels, "batch_size": stage.batch_size, "micro_batch_size": micro_batch}
         self.tell("stage_started", **about)
@@ -132,7 +133,9 @@ class Run:
             timing.begin_step()
             agreed = self.accumulate(recipe, batches, share // micro_batch)
             if agreed.out_of_memory:
-                micro_batch = self.shrink(recipe, stage, share, micro_batch)
+                before, micro_batch = micro_batch, microbatch.shrunk(recipe, share, micro_batch, world)
+                self.gradients.be_careful()
+                self.tell("micro_batch_reduced", stage=stage.name, before=before, now=micro_batch)
                 batches = loader.batches(progress.position, stage.batch_size, micro_batch, world.rank, world.size)
                 continue
             with timing.part("optimizer"):
@@ -200,34 +203,15 @@ class Run:
             signals = Signals(bool(self.stop), out_of_memory, self.saver.failed, self.timer.seconds(), *self.stop.take_wishes())
             return self.gradients.average(total, signals)
 
-    def micro_batch(self, recipe: Recipe, stage: Stage, loader: Loader, share: int) -> int:
-        """How many images a process holds at once in this stage: what was asked for, else what was measured to fit."""
+    def try_out(self, recipe: Recipe, loader: Loader, images: int) -> None:
+        """Forward and backward of so many images, for what they take; nothing of them stays."""
+        self.gradients.zero()
+        self.gradients.before_backward(last=False)
+        self.loss(recipe, loader.load(list(range(images)))).backward()
+        self.gradients.forget()
+        self.meter.forget()
+        self.parts.means()
 
-        def try_out(images: int) -> None:
-            self.gradients.zero()
-            self.gradients.before_backward(last=False)
-            self.loss(recipe, loader.load(list(range(images)))).backward()
-            self.gradients.forget()
-            self.meter.forget()
-            self.parts.means()
-
-        self.gradients.be_careful()
-        size = min(stage.micro_batch_size or share, share)
-        if stage.micro_batch_size is None and self.world.device.type != "cpu":
-            size = microbatch.measured(share, self.world, try_out)
-        events = self.world.together(lambda: list(self.folder.events()) if self.world.leads else [])[0]
-        return microbatch.after_earlier_attempts(events, stage.name, share, size)
-
-    def shrink(self, recipe: Recipe, stage: Stage, share: int, micro_batch: int) -> int:
-        """A micro-batch for the same step over again, after memory has run out on some rank. Raises where there is no smaller one."""
-        to = microbatch.smaller(share, micro_batch, at_least=2 if recipe.objective.contrastive else 1)
-        if to is None:
-            raise torch.OutOfMemoryError(f"memory has run out with a micro-batch of {micro_batch}, and no smaller one is possible")
-        self.tell("micro_batch_reduced", stage=stage.name, before=micro_batch, now=to)
-        if self.world.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.gradients.be_careful()
-        return to
 
     def loss(self, recipe: Recipe, batch: Batch) -> Tensor:
         """The objective on one micro-batch, a float32 scalar."""

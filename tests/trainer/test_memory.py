@@ -21,7 +21,7 @@ PIXELS, SHARE, SPARE = 64, 64, 320 * 2**20
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("memory")
-    stage = {"name": "wide", "pixels": PIXELS, "steps": 2, "batch_size": SHARE}
+    stage = {"name": "wide", "pixels": PIXELS, "steps": 1, "batch_size": SHARE}
     base = tiny_recipe(
         write_data(out / "data", pixels=PIXELS),
         processes=1,
@@ -61,7 +61,7 @@ def losses(out: Path) -> dict[int, float]:
 def test_memory_that_runs_out_on_one_rank_halves_the_micro_batch_of_all(made: Path, name: str):
     """The allocator itself refuses: the process may not have more address space."""
     assert told(made / name, "micro_batch_reduced") == [{"stage": "wide", "before": SHARE, "now": SHARE // 2}]
-    assert list(losses(made / name)) == [1, 2]
+    assert list(losses(made / name)) == [1]
 
 
 def test_the_step_that_failed_is_trained_as_if_nothing_had_been(made: Path):

@@ -246,7 +246,7 @@ def decoded_ahead(plans: Iterator[list[int]], load: Callable[[list[int]], Batch]
     def put(item: Batch | BaseException) -> bool:
         while not abandoned.is_set():
             try:
-                ready.put(item, timeout=0.5)
+                ready.put(item, timeout=0.1)
                 return True
             except queue.Full:
                 continue
@@ -260,7 +260,8 @@ def decoded_ahead(plans: Iterator[list[int]], load: Callable[[list[int]], Batch]
         except BaseException as error:
             put(error)
 
-    threading.Thread(target=work, name="loader", daemon=True).start()
+    thread = threading.Thread(target=work, name="loader", daemon=True)
+    thread.start()
     try:
         while True:
             item = ready.get()
@@ -269,3 +270,4 @@ def decoded_ahead(plans: Iterator[list[int]], load: Callable[[list[int]], Batch]
             yield item
     finally:
         abandoned.set()
+        thread.join(1.0)  # a thread inside torch while the interpreter ends would end it by an abort
