@@ -294,44 +294,53 @@ class Denoiser(nn.Module):
         With `tap` also the output of that block: (b, tokens it saw, width), of `route.kept_in(tap)` where tokens skip it.
         """
         _, _, height, width = noisy.shape
-        fields = self.fields
-        image = self.img_in(patchify(noisy, fields.patch_size))
-        words = self.txt_in(text)
-        rotary = rotary_table(
-            height // fields.patch_size,
-            width // fields.patch_size,
-            (fields.rotary_axes[0], fields.rotary_axes[1]),
-            fields.rotary_theta,
-            noisy.device,
-        )
-        moment = self.time_in(sinusoid(time, TIME_WIDTH, TIME_FACTOR).to(image.dtype))
+        image = self.img_in(patchify(noisy, self.fields.patch_size))
+        moment, words, text_mask = self.conditions(time, text, text_mask, height, width, image.dtype)
+        activated = F.silu(moment)
+        rotary = self.rotary(height, width, noisy.device)
+        outside = inside = rotary, keys_mask(text_mask, image.shape[1])
+        if route is not None:
+            # rotary rows travel with their tokens: (2, b, 1, k, head width)
+            inside = rotary[:, route.kept].unsqueeze(2), keys_mask(text_mask, route.kept.shape[1])
+        span, before, features = self.span(route), image, None
+        for index, block in enumerate(self.blocks):
+            if index == span.start:
+                before = image
+                image = image if route is None else gather_tokens(image, route.kept)
+            image = block(image, words, activated, *(inside if index in span else outside))
+            if index == tap:
+                features = image
+            if index == span.stop - 1:
+                image = self.restored(before, image, route)
+        output = unpatchify(self.final_layer(image, moment), self.fields.patch_size, height, width)
+        return output if features is None else (output, features)
+
+    def conditions(
+        self, time: Tensor, text: Tensor, text_mask: Tensor | None, height: int, width: int, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The moment (b, hidden), text tokens (b, m, hidden) and which of them are real, with the size of the picture in one of the two."""
+        moment, words = self.time_in(sinusoid(time, TIME_WIDTH, TIME_FACTOR).to(dtype)), self.txt_in(text)
         if self.resolution_embedder is not None:
-            size = torch.ones(len(noisy), device=noisy.device)
-            told = self.resolution_embedder(size * height, size * width, moment.dtype)
-            if fields.resolution_conditioning == "vec":
+            one = torch.ones(len(text), device=text.device)
+            told = self.resolution_embedder(one * height, one * width, dtype)
+            if self.fields.resolution_conditioning == "vec":
                 moment = moment + told
             else:
                 words = torch.cat([told, words], dim=1)
-                text_mask = text_mask if text_mask is None else F.pad(text_mask.bool(), (2, 0), value=True)
-        activated = F.silu(moment)
-        mask = keys_mask(text_mask, image.shape[1])
-        span, before, features = route or self.sprint, image, None
-        inside, inside_mask = rotary, mask
-        if route is not None:
-            inside = rotary[:, route.kept].unsqueeze(2)  # (2, b, 1, k, head width)
-            inside_mask = keys_mask(text_mask, route.kept.shape[1])
-        for index, block in enumerate(self.blocks):
-            skipped = span is not None and span.start <= index <= span.end
-            if span is not None and index == span.start:
-                before = image
-                image = gather_tokens(image, route.kept) if route is not None else image
-            image = block(image, words, activated, inside if skipped else rotary, inside_mask if skipped else mask)
-            if index == tap:
-                features = image
-            if span is not None and index == span.end:
-                image = self.restored(before, image, route)
-        output = unpatchify(self.final_layer(image, moment), fields.patch_size, height, width)
-        return output if features is None else (output, features)
+                text_mask = None if text_mask is None else F.pad(text_mask.bool(), (told.shape[1], 0), value=True)
+        return moment, words, text_mask
+
+    def rotary(self, height: int, width: int, device: torch.device) -> Tensor:
+        patch, (rows, columns) = self.fields.patch_size, self.fields.rotary_axes
+        return rotary_table(height // patch, width // patch, (rows, columns), self.fields.rotary_theta, device)
+
+    def span(self, route: Route | None) -> range:
+        """The blocks that tokens may skip; SPRINT's fusion follows them whether tokens do or not."""
+        own = None if self.sprint is None else range(self.sprint.start, self.sprint.end + 1)
+        routed = None if route is None else range(route.start, route.end + 1)
+        if own and routed and own != routed:
+            raise ValueError(f"tokens skip blocks {routed}, and SPRINT's fusion is around {own}")
+        return own or routed or range(-1, -1)
 
     def restored(self, before: Tensor, after: Tensor, route: Route | None) -> Tensor:
         """All tokens after the last block that some skip: put back in their places unchanged (TREAD), or by SPRINT's fusion."""

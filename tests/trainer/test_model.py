@@ -209,6 +209,12 @@ def test_an_untrained_fusion_passes_tokens_through():
     assert run(plain, *inputs()).abs().max() > 0.1
 
 
+def test_a_route_around_other_blocks_than_the_fusion_is_refused():
+    model = denoiser(Routing(kind="sprint", start=1, end=2))
+    with pytest.raises(ValueError, match="tokens skip blocks range"):
+        model(*inputs(), route=Route(THREE, 1, 3))
+
+
 @pytest.mark.parametrize("kind", ["tread", "sprint"])
 def test_detached_tokens_have_the_same_values_and_no_gradient(kind: str):
     model = denoiser(Routing(kind="sprint", start=0, end=3) if kind == "sprint" else None)
