@@ -1,20 +1,25 @@
 """Whole tiny runs with LPIPS, P-DINO, representation alignment and routed tokens, from random networks in folders."""
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 
 from dayrun.objects import Prefix
 from dayrun.recipe_errors import RecipeErrors
 from dayrun.rules import load
-from dayrun.run_folder import EXIT_FAILED, RunFolder
+from dayrun.run_folder import EXIT_FAILED, RunFolder, Weights
+from tests.conftest import ROOT
 from tests.networks import change, write_dinov2, write_dinov3, write_vgg
 from tests.tiny import tiny_recipe, write_data
 from tests.trainer.here import train_here
-from trainer import checkpoint
+from trainer import checkpoint, export
 from trainer.data.loader import Loader
 from trainer.faults import StopSignal
 from trainer.telemetry import Telemetry
@@ -65,11 +70,10 @@ def metric(out: Path, name: str) -> dict[int, float]:
 
 def tensors(out: Path, step: int) -> dict[str, torch.Tensor]:
     """Everything in the checkpoint of `step`, by name."""
-    from torch.distributed.checkpoint import FileSystemReader, load
-
     inner = next((out / "checkpoints" / f"{step:08d}").rglob(".metadata")).parent
     found = {name: torch.empty(shape) for name, shape in checkpoint.shapes(inner).items()}
-    load(found, storage_reader=FileSystemReader(inner))
+    with checkpoint.quiet():
+        dcp.load(found, storage_reader=dcp.FileSystemReader(inner))
     return found
 
 
@@ -103,6 +107,20 @@ def test_a_run_resumed_half_way_ends_in_the_same_bits(home: Path, straight: Path
     ours, theirs = tensors(out, 10), tensors(straight, 10)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.long
+def test_two_processes_train_as_one_does(home: Path, straight: Path, tmp_path: Path):
+    """The same micro-batches on other ranks: the parts and their means do not depend on how the batch is spread."""
+    recipe, file = everything_on(home), tmp_path / "recipe.json"
+    file.write_text(json.dumps(recipe | {"hardware": recipe["hardware"] | {"processes_per_node": 2}}))
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer"]
+    done = subprocess.run([*line, str(file), "--out", str(tmp_path / "run")], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("loss", "loss_flow", "loss_lpips", "loss_dino", "loss_representation"):
+        ours, theirs = metric(tmp_path / "run", name), metric(straight, name)
+        assert ours.keys() == theirs.keys()
+        assert list(ours.values()) == pytest.approx(list(theirs.values()), rel=1e-4)
 
 
 def test_the_projector_is_trained_and_saved_and_no_part_of_what_draws(home: Path, straight: Path):
@@ -145,6 +163,40 @@ def test_a_stage_without_alignment_leaves_the_projector_as_it_is(home: Path, tmp
     mine = {name for name in one if ".projector." in name and not name.startswith("ema.")}
     assert all(torch.equal(one[name], two[name]) for name in mine)
     assert not torch.equal(one["model.txt_in.weight"], two["model.txt_in.weight"])
+
+
+@pytest.mark.parametrize("weights", ["ema", "model", "all"])
+def test_a_fork_takes_the_projector_along_where_it_fits(home: Path, straight: Path, tmp_path: Path, weights: Weights):
+    """`all` goes on with it and refuses another; weights alone begin anew where there is none, or one of another kind."""
+    alike, other, without = (RunFolder(Prefix(tmp_path / name)) for name in ("alike", "other", "without"))
+    parts = {
+        alike: everything_on(home),
+        other: everything_on(home, representation=REPRESENTATION | {"teacher": str(home / "dinov3"), "kind": "irepa"}),
+        without: everything_on(home, representation=None),
+    }
+    for child, recipe in parts.items():
+        child.put_fork({"from": str(straight), "step": 5, "weights": weights})
+        code = train_here(recipe, child)
+        assert code == (EXIT_FAILED if weights == "all" and child is not alike else 0)
+        if code:
+            (ended,) = [event["data"] for event in child.events() if event["type"] == "ended"]
+            assert ended["cause"] == "spec"
+            assert "/representation" in " ".join(ended["evidence"])
+    begun = tensors(tmp_path / "alike", 5 if weights == "all" else 0)
+    parent = tensors(straight, 5)
+    part = "ema" if weights == "ema" else "model"
+    mine = [name.removeprefix(f"{part}.") for name in parent if name.startswith(f"{part}.projector.")]
+    assert mine
+    assert all(torch.equal(begun[f"model.{name}"], parent[f"{part}.{name}"]) for name in mine)
+
+
+def test_what_was_exported_begins_a_run_that_aligns(home: Path, straight: Path, tmp_path: Path):
+    export.export(RunFolder(Prefix(straight)), "e", 10, None)
+    child = RunFolder(Prefix(tmp_path / "child"))
+    child.put_fork({"from": f"{straight}/exports/e", "step": 0, "weights": "model"})
+    assert train_here(everything_on(home), child) == 0
+    begun, parent = tensors(tmp_path / "child", 0), tensors(straight, 10)
+    assert torch.equal(begun["model.txt_in.weight"], parent["ema.txt_in.weight"])
 
 
 @pytest.mark.parametrize(("kind", "routing"), [("repa", None), ("irepa", None), ("irepa", ROUTING)], ids=["repa", "irepa", "irepa routed"])
