@@ -456,8 +456,9 @@ def places(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"/perceptual/{name}/source", loss.source
     if recipe.representation is not None:
         yield "/representation/teacher", recipe.representation.teacher
-    if recipe.evaluation is not None and recipe.evaluation.reference is not None:
-        yield "/evaluation/reference", recipe.evaluation.reference
+    if (evaluation := recipe.evaluation) is not None:
+        named = ((name, getattr(evaluation, name)) for name in ("reference", "fid_source", "clip_source", "dino_source"))
+        yield from ((f"/evaluation/{name}", place) for name, place in named if place is not None)
 
 
 # ---- pictures, measures, checkpoints, machines ---------------------------------------------------------------------------------------
@@ -503,13 +504,9 @@ def kept_checkpoints_are_written(recipe: Recipe) -> Found:
 @reads("hardware")
 def machine_can_do_it(recipe: Recipe) -> Found:
     hardware, precision = recipe.hardware, recipe.hardware.precision
-    if hardware.accelerator == "cpu":
-        if hardware.sharding != "replicate":
-            because = "sharding saves the memory of an accelerator; on a cpu every process holds a whole copy"
-            yield RecipeError("/hardware/sharding", hardware.sharding, because, ["replicate"])
-        if precision.compute == "float8":
-            because = "a cpu has no float8 matrix products; h200 and h100 have"
-            yield RecipeError("/hardware/precision/compute", "float8", because, ["float32", "bfloat16"])
+    if hardware.accelerator == "cpu" and precision.compute == "float8":
+        because = "a cpu has no float8 matrix products; h200 and h100 have"
+        yield RecipeError("/hardware/precision/compute", "float8", because, ["float32", "bfloat16"])
     if precision.weights == "bfloat16" and precision.compute == "float32":
         because = "weights kept in bfloat16 gain nothing from products in float32"
         yield RecipeError("/hardware/precision/compute", "float32", because, ["bfloat16"])

@@ -16,6 +16,7 @@ from trainer import checkpoint
 from trainer.faults import StorageFault, cause_of, evidence_of
 from trainer.model import Denoiser
 from trainer.parallel import World, join, leave
+from trainer.schedule import after_stages, with_stage_steps
 
 
 def recipe_of(folder: RunFolder) -> Recipe:
@@ -29,6 +30,7 @@ class Trained:
 
     model: Denoiser
     recipe: Recipe
+    """Its stages as long as they were until then."""
     manifest: dict[str, Any]
     digest: str
     ema: bool
@@ -65,7 +67,8 @@ def load_trained(folder: RunFolder, world: World, recipe: Recipe, step: int | No
         try:
             with checkpoint.at_hand(folder, world, candidate) as (files, manifest):
                 checkpoint.load(files, {"ema" if averaged else "model": dict(model.state_dict())})
-            return Trained(model, recipe, manifest, digest or "", averaged)
+            course = with_stage_steps(recipe, after_stages(recipe, manifest.get("stages_ended", [])))
+            return Trained(model, course, manifest, digest or "", averaged)
         except checkpoint.BadCheckpoint as error:
             because = f"the checkpoint of step {candidate} in {folder.prefix.url} does not hold: {error}"
     raise StorageFault(because)
