@@ -118,11 +118,12 @@ class PartMeans:
 
     @torch.no_grad()
     def add(self, parts: dict[str, Tensor]) -> None:
-        """Take in one micro-batch."""
+        """Take in one micro-batch; a part that is no number is left out, since the step that it belongs to is."""
         for i, name in enumerate(NAMES):
             if name in parts:
-                self._sums[i] += parts[name].detach()
-                self._sums[len(NAMES) + i] += 1
+                part = parts[name].detach()
+                self._sums[i] += part.nan_to_num(0.0, 0.0, 0.0)
+                self._sums[len(NAMES) + i] += part.isfinite()
 
     def means(self) -> dict[str, float]:
         """`loss_<part>` over all ranks, and begin anew. Every rank must call it; the same values on every rank."""
