@@ -41,7 +41,7 @@ class Frozen:
             if loss.dino and (wrong := loss.dino.pixels % self.vits[loss.dino.source].patch):
                 patch, pixels = self.vits[loss.dino.source].patch, loss.dino.pixels
                 because = f"the patches of {loss.dino.source} are {patch} pixels"
-                raise refusal("/perceptual/dino/pixels", str(pixels), because, [n for n in (pixels - wrong, pixels - wrong + patch) if n])
+                raise refusal("/perceptual/dino/pixels", pixels, because, [n for n in (pixels - wrong, pixels - wrong + patch) if n])
 
     def projector(self) -> nn.Module | None:
         """What learns to speak the teacher's language: a part of the model, for all stages that align; None where none does."""
@@ -49,7 +49,9 @@ class Frozen:
         if not aligned:
             return None
         assert aligned[0].representation is not None
-        return projector(aligned, self.vits[aligned[0].representation.teacher].width)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(aligned[0].seed)  # whatever loading the networks has drawn
+            return projector(aligned, self.vits[aligned[0].representation.teacher].width)
 
     def perceptual(self, recipe: Recipe, positions: list[int], predicted: Tensor, clean: Tensor, times: Tensor) -> dict[str, Tensor]:
         """The perceptual parts that the stage's recipe has, before their weights: x̂0 and x0 (n, 3, h, w) in [−1, 1], times (n,)."""
