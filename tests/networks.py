@@ -6,7 +6,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel, DINOv3ViTConfig, DINOv3ViTModel
+from transformers import (
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+)
 
 from trainer.objective.perceptual import LEVELS
 
@@ -46,6 +53,13 @@ def write_dinov2(folder: Path) -> Path:
     torch.manual_seed(1)
     config = Dinov2WithRegistersConfig(**VIT, patch_size=14, image_size=28, mlp_ratio=2, initializer_range=0.2)
     Dinov2WithRegistersModel(config).save_pretrained(folder)
+    return folder
+
+
+def write_plain_dinov2(folder: Path) -> Path:
+    """Without registers."""
+    torch.manual_seed(3)
+    Dinov2Model(Dinov2Config(**VIT, patch_size=14, image_size=28, mlp_ratio=2)).save_pretrained(folder)
     return folder
 
 

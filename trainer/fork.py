@@ -15,6 +15,7 @@ from dayrun.rules import load
 from dayrun.run_folder import Fork, RunFolder
 from trainer import checkpoint, imported
 from trainer.faults import StorageFault
+from trainer.objective.representation import PROJECTOR
 from trainer.parallel import World
 
 
@@ -52,7 +53,7 @@ def without_other_projectors(
 ) -> tuple[dict[str, tuple[int, ...]], checkpoint.State]:
     """Both without the projectors of representation alignment, unless they are alike: no picture needs one, and ours can learn anew."""
     ours = {f"{part}.{name}": tuple(tensor.shape) for part, tensors in wanted.items() for name, tensor in tensors.items()}
-    beside = {name for name in [*there, *ours] if name.partition(".")[2].startswith("projector.")}
+    beside = {name for name in [*there, *ours] if name.startswith(tuple(f"{part}.{PROJECTOR}" for part in wanted))}
     if all(there.get(name) == ours.get(name) for name in beside):
         return there, wanted
     kept = {part: {name: tensor for name, tensor in tensors.items() if f"{part}.{name}" not in beside} for part, tensors in wanted.items()}

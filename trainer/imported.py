@@ -20,6 +20,7 @@ from dayrun.recipe_errors import RecipeError, RecipeErrors
 from dayrun.run_folder import Fork
 from trainer.checkpoint import digest
 from trainer.export import transformer_config
+from trainer.objective.representation import PROJECTOR
 from trainer.parallel import World
 from trainer.staging import staging
 
@@ -90,7 +91,7 @@ def take_over(fork: Fork, config: dict[str, Any], recipe: Recipe, world: World, 
         with warnings.catch_warnings(action="ignore"):
             reader = dcp.HuggingFaceStorageReader(str(path))
             there = {name: tuple(entry.size) for name, entry in reader.read_metadata().state_dict_metadata.items()}
-            state = dict(model.state_dict())
+            state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(PROJECTOR)}
             refuse_what_does_not_fit(there, {name: tuple(tensor.shape) for name, tensor in state.items()}, fork["from"])
             dcp.load(state, storage_reader=reader)
         digests = world.together(lambda: [digest(path / name) for name in names] if world.leads else [])[0]

@@ -26,9 +26,9 @@ SHOWN = 3
 """Keys that an error names; the rest is counted."""
 
 
-def refusal(at: str, source: str, because: str, nearest: list[Any] | None = None) -> RecipeErrors:
-    """The error for a network that cannot be used: `at` is the field that names its source."""
-    return RecipeErrors([RecipeError(at, source, because, nearest or [])])
+def refusal(at: str, value: Any, because: str, nearest: list[Any] | None = None) -> RecipeErrors:
+    """The error for a network that cannot be used: `at` is the field, most often that of its source."""
+    return RecipeErrors([RecipeError(at, value, because, nearest or [])])
 
 
 def is_hub_name(source: str) -> bool:

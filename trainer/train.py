@@ -148,6 +148,7 @@ class Run:
                 factor = rate_factor(progress.step, self.recipe.total_steps, recipe.schedule, self.timer.share(agreed.seconds))
                 progress.step += 1
                 if verdict == "step":
+                    hold(self.model.projector, held=recipe.representation is None)  # once more: sliced gradients are anew in every step
                     with self.meter.norms_of(self.model, progress.step, norm):
                         self.optimizers.step(factor)
                     if self.ema:

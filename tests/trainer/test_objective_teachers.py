@@ -9,7 +9,8 @@ from transformers import BertConfig, BertModel
 
 from dayrun.recipe import Hardware
 from dayrun.recipe_errors import RecipeErrors
-from tests.networks import change, vgg_weights, write_dinov2, write_dinov3, write_vgg
+from tests.networks import change, vgg_weights, write_dinov2, write_dinov3, write_plain_dinov2, write_vgg
+from trainer.objective.perceptual import lpips
 from trainer.objective.teachers import load_vgg, load_vit
 from trainer.trained import alone
 
@@ -39,7 +40,7 @@ def refused(load, source: Path | str) -> str:
 def test_vgg_comes_from_one_file_or_several_and_is_frozen(tmp_path: Path):
     torch.save(vgg_weights() | {"classifier.0.weight": torch.zeros(1), "classifier.6.bias": torch.zeros(1)}, tmp_path / "all.pth")
     several, one, folder = vgg(write_vgg(tmp_path / "several")), vgg(tmp_path / "all.pth"), vgg(tmp_path)
-    x = torch.rand(1, 3, 16, 16)
+    x = torch.randn(1, 3, 16, 16)
     for other in (one, folder):
         assert all(torch.equal(a, b) for a, b in zip(several(x), other(x), strict=True))
     assert not several.training
@@ -77,7 +78,7 @@ def test_places_that_hold_no_network_are_told(tmp_path: Path):
     assert "holds features.0.bias once more" in refused(vgg, tmp_path / "twice")
 
 
-@pytest.mark.parametrize(("write", "prefix", "patch"), [(write_dinov2, 5, 14), (write_dinov3, 5, 4)])
+@pytest.mark.parametrize(("write", "prefix", "patch"), [(write_dinov2, 5, 14), (write_plain_dinov2, 1, 14), (write_dinov3, 5, 4)])
 def test_a_vit_gives_the_features_of_its_patches_alone(tmp_path: Path, write, prefix: int, patch: int):
     network = vit(write(tmp_path))
     assert (network.prefix, network.patch, network.width) == (prefix, patch, 16)
@@ -114,3 +115,19 @@ def test_a_network_that_has_no_patches_is_refused(tmp_path: Path):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 8}
     BertModel(BertConfig(**sizes)).save_pretrained(tmp_path)
     assert "'bert'" in refused(vit, tmp_path)
+
+
+@pytest.mark.long
+def test_compiled_networks_give_what_eager_ones_do_forwards_and_backwards(tmp_path: Path):
+    write_vgg(tmp_path / "vgg")
+    write_dinov2(tmp_path / "dinov2")
+    found = []
+    for hardware in (CPU, CPU.model_copy(update={"compile": True})):
+        with alone(hardware) as world:
+            network = load_vgg(str(tmp_path / "vgg"), AT, hardware, world)
+            seen = load_vit(str(tmp_path / "dinov2"), "/perceptual/dino/source", hardware, world)
+        picture = torch.rand(1, 3, 28, 28, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        distance = lpips(network, picture, picture.detach() * 0.5).sum() + seen.features(picture).square().mean()
+        distance.backward()
+        found.append((distance.detach(), picture.grad))
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)

@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 
 from dayrun.objects import Prefix
 from dayrun.recipe_errors import RecipeErrors
 from dayrun.rules import load
-from dayrun.run_folder import EXIT_FAILED, RunFolder
+from dayrun.run_folder import EXIT_FAILED, RunFolder, Weights
 from tests.networks import change, write_dinov2, write_dinov3, write_vgg
 from tests.tiny import tiny_recipe, write_data
+from tests.trainer import ranks
 from tests.trainer.here import train_here
-from trainer import checkpoint
+from trainer import checkpoint, export
 from trainer.data.loader import Loader
 from trainer.faults import StopSignal
 from trainer.telemetry import Telemetry
@@ -65,11 +67,10 @@ def metric(out: Path, name: str) -> dict[int, float]:
 
 def tensors(out: Path, step: int) -> dict[str, torch.Tensor]:
     """Everything in the checkpoint of `step`, by name."""
-    from torch.distributed.checkpoint import FileSystemReader, load
-
     inner = next((out / "checkpoints" / f"{step:08d}").rglob(".metadata")).parent
     found = {name: torch.empty(shape) for name, shape in checkpoint.shapes(inner).items()}
-    load(found, storage_reader=FileSystemReader(inner))
+    with checkpoint.quiet():
+        dcp.load(found, storage_reader=dcp.FileSystemReader(inner))
     return found
 
 
@@ -103,6 +104,52 @@ def test_a_run_resumed_half_way_ends_in_the_same_bits(home: Path, straight: Path
     ours, theirs = tensors(out, 10), tensors(straight, 10)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+LAYOUTS = {
+    "replicate": {"sharding": "replicate", "processes_per_node": 4},
+    "full": {"sharding": "full", "processes_per_node": 4},
+    "hybrid": {"sharding": "hybrid", "nodes": 2, "processes_per_node": 2},
+    "recomputed": {"sharding": "hybrid", "nodes": 2, "processes_per_node": 2, "activation_checkpointing": True},
+}
+
+
+@pytest.fixture(scope="module")
+def layouts(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole recipe for 20 steps, the last 10 without alignment, by one process and by four in every layout."""
+    out = tmp_path_factory.mktemp("layouts")
+    stage = {"pixels": PIXELS, "steps": 10, "batch_size": 8}
+    stages = [{"name": "aligned", **stage}, {"name": "plain", **stage, "overrides": {"representation": None}}]
+    single = everything_on(home, stages=stages, checkpoints={"every": 10, "keep_last": 2})
+    jobs = [
+        {"do": "train", "recipe": single | {"hardware": single["hardware"] | layout}, "out": str(out / name)}
+        for name, layout in LAYOUTS.items()
+    ]
+    ranks.run([{"size": 1, "jobs": [{"do": "train", "recipe": single, "out": str(out / "single")}]}, {"size": 4, "jobs": jobs}], out)
+    return out
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_four_processes_train_as_one_does_whatever_their_layout(layouts: Path, layout: str):
+    """Losses, their parts and weights: the parts' means do not depend on how the batch is spread."""
+    for name in ("loss", "loss_flow", "loss_lpips", "loss_dino", "loss_representation"):
+        ours, theirs = metric(layouts / layout, name), metric(layouts / "single", name)
+        assert ours.keys() == theirs.keys()
+        assert list(ours.values()) == pytest.approx(list(theirs.values()), rel=1e-3)
+    ours, theirs = tensors(layouts / layout, 20), tensors(layouts / "single", 20)
+    for name in theirs:
+        if name.startswith("model."):
+            torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_projector_that_a_stage_does_not_use_stays_in_every_layout(layouts: Path, layout: str):
+    before, after = tensors(layouts / layout, 10), tensors(layouts / layout, 20)
+    mine = {name for name in before if ".projector." in name and not name.startswith("ema.")}
+    assert mine
+    assert all(torch.equal(before[name], after[name]) for name in mine)
 
 
 def test_the_projector_is_trained_and_saved_and_no_part_of_what_draws(home: Path, straight: Path):
@@ -145,6 +192,40 @@ def test_a_stage_without_alignment_leaves_the_projector_as_it_is(home: Path, tmp
     mine = {name for name in one if ".projector." in name and not name.startswith("ema.")}
     assert all(torch.equal(one[name], two[name]) for name in mine)
     assert not torch.equal(one["model.txt_in.weight"], two["model.txt_in.weight"])
+
+
+@pytest.mark.parametrize("weights", ["ema", "model", "all"])
+def test_a_fork_takes_the_projector_along_where_it_fits(home: Path, straight: Path, tmp_path: Path, weights: Weights):
+    """`all` goes on with it and refuses another; weights alone begin anew where there is none, or one of another kind."""
+    alike, other, without = (RunFolder(Prefix(tmp_path / name)) for name in ("alike", "other", "without"))
+    parts = {
+        alike: everything_on(home),
+        other: everything_on(home, representation=REPRESENTATION | {"teacher": str(home / "dinov3"), "kind": "irepa"}),
+        without: everything_on(home, representation=None),
+    }
+    for child, recipe in parts.items():
+        child.put_fork({"from": str(straight), "step": 5, "weights": weights})
+        code = train_here(recipe, child)
+        assert code == (EXIT_FAILED if weights == "all" and child is not alike else 0)
+        if code:
+            (ended,) = [event["data"] for event in child.events() if event["type"] == "ended"]
+            assert ended["cause"] == "spec"
+            assert "/representation" in " ".join(ended["evidence"])
+    begun = tensors(tmp_path / "alike", 5 if weights == "all" else 0)
+    parent = tensors(straight, 5)
+    part = "ema" if weights == "ema" else "model"
+    mine = [name.removeprefix(f"{part}.") for name in parent if name.startswith(f"{part}.projector.")]
+    assert mine
+    assert all(torch.equal(begun[f"model.{name}"], parent[f"{part}.{name}"]) for name in mine)
+
+
+def test_what_was_exported_begins_a_run_that_aligns(home: Path, straight: Path, tmp_path: Path):
+    export.export(RunFolder(Prefix(straight)), "e", 10, None)
+    child = RunFolder(Prefix(tmp_path / "child"))
+    child.put_fork({"from": f"{straight}/exports/e", "step": 0, "weights": "model"})
+    assert train_here(everything_on(home), child) == 0
+    begun, parent = tensors(tmp_path / "child", 0), tensors(straight, 10)
+    assert torch.equal(begun["model.txt_in.weight"], parent["ema.txt_in.weight"])
 
 
 @pytest.mark.parametrize(("kind", "routing"), [("repa", None), ("irepa", None), ("irepa", ROUTING)], ids=["repa", "irepa", "irepa routed"])

@@ -41,7 +41,7 @@ class Frozen:
             if loss.dino and (wrong := loss.dino.pixels % self.vits[loss.dino.source].patch):
                 patch, pixels = self.vits[loss.dino.source].patch, loss.dino.pixels
                 because = f"the patches of {loss.dino.source} are {patch} pixels"
-                raise refusal("/perceptual/dino/pixels", str(pixels), because, [n for n in (pixels - wrong, pixels - wrong + patch) if n])
+                raise refusal("/perceptual/dino/pixels", pixels, because, [n for n in (pixels - wrong, pixels - wrong + patch) if n])
 
     def projector(self) -> nn.Module | None:
         """What learns to speak the teacher's language: a part of the model, for all stages that align; None where none does."""
@@ -49,7 +49,9 @@ class Frozen:
         if not aligned:
             return None
         assert aligned[0].representation is not None
-        return projector(aligned, self.vits[aligned[0].representation.teacher].width)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(aligned[0].seed)  # whatever loading the networks has drawn
+            return projector(aligned, self.vits[aligned[0].representation.teacher].width)
 
     def perceptual(self, recipe: Recipe, positions: list[int], predicted: Tensor, clean: Tensor, times: Tensor) -> dict[str, Tensor]:
         """The perceptual parts that the stage's recipe has, before their weights: x̂0 and x0 (n, 3, h, w) in [−1, 1], times (n,)."""
@@ -118,11 +120,12 @@ class PartMeans:
 
     @torch.no_grad()
     def add(self, parts: dict[str, Tensor]) -> None:
-        """Take in one micro-batch."""
+        """Take in one micro-batch; a part that is no number is left out, since the step that it belongs to is."""
         for i, name in enumerate(NAMES):
             if name in parts:
-                self._sums[i] += parts[name].detach()
-                self._sums[len(NAMES) + i] += 1
+                part = parts[name].detach()
+                self._sums[i] += part.nan_to_num(0.0, 0.0, 0.0)
+                self._sums[len(NAMES) + i] += part.isfinite()
 
     def means(self) -> dict[str, float]:
         """`loss_<part>` over all ranks, and begin anew. Every rank must call it; the same values on every rank."""

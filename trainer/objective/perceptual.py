@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer.objective.pictures import standardised
+
 LEVELS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 """Numbers of VGG16's convolutions in torchvision's `features`, by level; LPIPS looks at each level's last ReLU (relu1_2 … relu5_3)."""
 SHIFT = (-0.030, -0.088, -0.188)
@@ -26,12 +28,9 @@ class Vgg16(nn.Module):
             [nn.ModuleList([convolution(weights, f"features.{number}") for number in numbers]) for numbers in LEVELS]
         )
         self.heads = nn.ParameterList([weights[f"lin{i}.model.1.weight"].flatten() for i in range(len(LEVELS))])
-        self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None])
-        self.register_buffer("scale", torch.tensor(SCALE)[:, None, None])
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        """(n, 3, h, w) in [−1, 1] → the five levels' features (n, width, h/2^i, w/2^i)."""
-        x = (pictures - self.shift) / self.scale
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(n, 3, h, w), standardised, → the five levels' features (n, width, h/2^i, w/2^i)."""
         found: list[Tensor] = []
         for level in self.levels:
             if found:
@@ -66,9 +65,10 @@ def lpips(network: Vgg16, predicted: Tensor, clean: Tensor) -> Tensor:
     """
     dtype = network.heads[0].dtype
     with torch.no_grad():
-        wanted = network(clean.to(dtype))
+        wanted = network(standardised(clean, SHIFT, SCALE).to(dtype))
+    found = network(standardised(predicted, SHIFT, SCALE).to(dtype))
     total = torch.zeros(len(predicted), device=predicted.device)
-    for ours, theirs, head in zip(network(predicted.to(dtype)), wanted, network.heads, strict=True):
+    for ours, theirs, head in zip(found, wanted, network.heads, strict=True):
         difference = (to_unit_length(ours) - to_unit_length(theirs)).square()
         total = total + torch.einsum("nchw,c->nhw", difference, head.float()).mean(dim=(1, 2))
     return total

@@ -56,11 +56,20 @@ def cropped(pictures: Tensor, places: list[tuple[int, int]], side: int) -> Tenso
     return torch.stack([picture[:, top : top + side, left : left + side] for picture, (top, left) in zip(pictures, places, strict=True)])
 
 
+@lru_cache(maxsize=16)  # made anew, each would make the host wait for the device
+def by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """One value a channel, to go with (n, c, h, w)."""
+    return torch.tensor(values, device=device)[:, None, None]
+
+
+def standardised(pictures: Tensor, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Tensor:
+    """(n, c, h, w) less a mean, over a deviation, of each channel."""
+    return (pictures - by_channel(mean, pictures.device)) / by_channel(deviation, pictures.device)
+
+
 def for_imagenet(pictures: Tensor) -> Tensor:
     """Pictures in [−1, 1] → clamped to [0, 1], less ImageNet's mean, over its deviation; (n, 3, h, w)."""
-    mean = pictures.new_tensor(IMAGENET_MEAN)[:, None, None]
-    deviation = pictures.new_tensor(IMAGENET_DEVIATION)[:, None, None]
-    return (((pictures + 1) / 2).clamp(0, 1) - mean) / deviation
+    return standardised(((pictures + 1) / 2).clamp(0, 1), IMAGENET_MEAN, IMAGENET_DEVIATION)
 
 
 def nearest(pictures: Tensor, height: int, width: int) -> Tensor:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from dayrun.recipe import Recipe
 from trainer.model import gather_tokens, rotary_table, rotate
 
+PROJECTOR = "projector."
+"""Beginning of the names of the projector's weights in the model."""
 HEADS = 4
 THETA = 10_000
 
