@@ -15,6 +15,7 @@ EVENT_TYPES: dict[str, EventType] = {
     "run_forked": EventType("service", "The run begins from another's checkpoint.", "parent, checkpoint, weights"),
     "run_changed": EventType("service", "Somebody changed a run's priority or labels.", "priority, labels: from, to"),
     "state_changed": EventType("service", "A run made a move.", "from, to, move; cause and evidence where there is one; next_attempt_at"),
+    "attempt_adopted": EventType("service", "The run goes on with an attempt that a restored database did not know.", ""),
     "stop_sent": EventType("service", "The workers were asked to write a checkpoint and end.", "signal"),
     "stop_forced": EventType("service", "They had not ended in time, and were ended.", "waited_seconds"),
     "cap_near": EventType("service", "Four fifths of a quota or budget are used.", "cap, limit, used, unit, period, because"),

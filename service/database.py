@@ -6,15 +6,15 @@ begin with the write lock in hand. On Postgres several writers work at once; who
 
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from select import POLLERR, POLLHUP, POLLIN, poll
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import DateTime, Engine, Select, Table, Text, bindparam, event, insert, literal, select
+from sqlalchemy import BindParameter, DateTime, Engine, Table, Text, TextClause, bindparam, event, insert, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import InvalidatePoolError
@@ -103,6 +103,8 @@ class Database:
         async with self._sessions() as session:
             await session.connection(execution_options={"writes": True})
             yield session
+            if session.info.get(WAITING):
+                await finish(session)
             await session.commit()
 
     @asynccontextmanager
@@ -167,20 +169,39 @@ def limit_each_transaction(engine: Engine, settings: Settings) -> None:
     event.listen(engine, "begin", begun)
 
 
-async def insert_all(session: AsyncSession, *rows: Base) -> None:
-    """INSERT `rows` as they are, those of one kind in their order. They stay outside the session: who needs one later reads it.
+WAITING = "rows to insert at the end"
 
-    Where rows are written and answered for at once, the unit of work would only find out what is known already. Postgres takes them all in
-    one statement, which looks at foreign keys at its end; SQLite is in this process, and takes one after another.
+
+class Beside(NamedTuple):
+    """A statement of Postgres and SQLite that changes one row and returns something of it, with its typed parameters."""
+
+    sql: str
+    parameters: tuple[BindParameter[Any], ...]
+
+
+def insert_last(session: AsyncSession, *rows: Base) -> None:
+    """INSERT `rows` as they are, those of one kind in their order, at the end of a `Database.write`. They stay outside the session.
+
+    Where rows are written and answered for at once, the unit of work would only find out what is known already.
     """
-    values = [{name: value for name, value in vars(row).items() if name in column_names(type(row))} for row in rows]
+    session.info.setdefault(WAITING, []).extend(rows)
+
+
+async def finish(session: AsyncSession, beside: Beside | None = None, values: Mapping[str, Any] | None = None) -> bool:
+    """Insert what waits, and run `beside` with `values`; whether that found its row.
+
+    Postgres takes it all in one statement, which looks at foreign keys at its end; SQLite is in this process, and takes one after another.
+    """
+    rows: list[Base] = session.info.pop(WAITING, [])
+    given = [{name: value for name, value in vars(row).items() if name in column_names(type(row))} for row in rows]
     connection = await session.connection()
-    if connection.dialect.name != "postgresql":
-        kinds = [table_of(type(row)) for row in rows]
-        return await connection.run_sync(lambda inside: each(inside, kinds, values))
-    shapes = tuple((type(row), tuple(one)) for row, one in zip(rows, values, strict=True))
-    named = {f"{name}_{number}": value for number, one in enumerate(values) for name, value in one.items()}
-    await connection.execute(insertion(shapes), named)
+    if connection.dialect.name == "postgresql" and rows:
+        shapes = tuple((type(row), tuple(one)) for row, one in zip(rows, given, strict=True))
+        named = {f"{name}_{number}": value for number, one in enumerate(given) for name, value in one.items()}
+        return (await connection.execute(insertion(shapes, beside), named | dict(values or {}))).first() is not None
+    kinds = [table_of(type(row)) for row in rows]
+    await connection.run_sync(lambda inside: each(inside, kinds, given))
+    return beside is None or (await connection.execute(text(beside.sql).bindparams(*beside.parameters), values)).first() is not None
 
 
 def each(connection: Connection, tables: list[Table], values: list[dict[str, Any]]) -> None:
@@ -189,17 +210,26 @@ def each(connection: Connection, tables: list[Table], values: list[dict[str, Any
 
 
 @lru_cache(maxsize=100)
-def insertion(shapes: tuple[tuple[type[Base], tuple[str, ...]], ...]) -> Select[Any]:
+def insertion(shapes: tuple[tuple[type[Base], tuple[str, ...]], ...], beside: Beside | None) -> TextClause:
     """One statement that inserts a row for each (kind, columns); the value of `COLUMN` of the nth row is `COLUMN_n`.
 
-    Rows of one kind share an INSERT: between the parts of a statement Postgres knows no order, and ids must follow it.
+    Rows of one kind share an INSERT: between the parts of a statement Postgres knows no order, and ids must follow it. It is text, since
+    SQLAlchemy compiles an INSERT of several rows anew each time, which would cost more than the database's part.
     """
-    kinds: dict[type[Base], list[dict[str, Any]]] = {}
-    for number, (kind, names) in enumerate(shapes):
-        types = {name: column.type for name, column in table_of(kind).columns.items()}  # of a second row nobody would look them up
-        kinds.setdefault(kind, []).append({name: bindparam(f"{name}_{number}", type_=types[name]) for name in names})
-    parts = [insert(table_of(kind)).values(given).inline().cte(kind.__tablename__ + "_new") for kind, given in kinds.items()]
-    return select(literal(1)).add_cte(*parts)
+    kinds: dict[type[Base], list[int]] = {}
+    for number, (kind, _) in enumerate(shapes):
+        kinds.setdefault(kind, []).append(number)
+    parts, typed = list[str](), list[BindParameter[Any]]()
+    for kind, numbers in kinds.items():
+        table, names = table_of(kind), shapes[numbers[0]][1]
+        places = ", ".join(f"({', '.join(f':{name}_{number}' for name in names)})" for number in numbers)
+        columns = ", ".join(f'"{name}"' for name in names)
+        parts.append(f"{table.name}_new AS (INSERT INTO {table.name} ({columns}) VALUES {places})")
+        typed += [bindparam(f"{name}_{number}", type_=table.columns[name].type) for number in numbers for name in names]
+    if beside is not None:
+        parts.append(f"beside AS ({beside.sql})")
+        typed += beside.parameters
+    return text(f"WITH {', '.join(parts)} SELECT * FROM {'beside' if beside else '(SELECT 1) AS done'}").bindparams(*typed)
 
 
 def table_of(kind: type[Base]) -> Table:

@@ -20,7 +20,7 @@ from dayrun.event_chain import Link, digest_of, plain
 from dayrun.event_types import EVENT_TYPES
 from service.access import SERVICE
 from service.audit.tables import AuditChainRow, AuditRow
-from service.database import insert_all, now, upsert
+from service.database import insert_last, now, upsert
 from service.http.request_id import present_request_id
 from service.runs.tables import EventRow, OutboxRow, RunRow
 
@@ -70,7 +70,7 @@ def chain(run: RunRow, event: EventRow) -> None:
     run.chain_length, run.chain_digest = length, event.digest
 
 
-async def begin(session: AsyncSession, run: RunRow, *, by: str, **happened: dict[str, Any]) -> None:
+def begin(session: AsyncSession, run: RunRow, *, by: str, **happened: dict[str, Any]) -> None:
     """Store a new run with its first events (type → data), and the hint to look at it: the head goes into the row with its INSERT."""
     request = caused_by()
     first = [
@@ -79,7 +79,7 @@ async def begin(session: AsyncSession, run: RunRow, *, by: str, **happened: dict
     ]
     for event in first:
         chain(run, event)
-    await insert_all(session, run, *first, OutboxRow(run_id=run.id))
+    insert_last(session, run, *first, OutboxRow(run_id=run.id))
 
 
 async def chain_older(session: AsyncSession, run: RunRow) -> None:

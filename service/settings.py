@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     request_bytes: int = Field(default=9 * 2**20, gt=0, description="Largest request body.")
     database_busy_seconds: float = Field(default=15.0, gt=0, description="How long a statement waits for a lock of the database.")
     database_statement_seconds: float = Field(default=60.0, gt=0, description="A statement that takes longer is ended (Postgres).")
-    database_connections: int = Field(default=8, ge=1, description="Connections that a process keeps to the database.")
-    database_more_connections: int = Field(default=8, ge=0, description="Connections that it may open beyond these when it is busy.")
+    database_connections: int = Field(default=16, ge=1, description="Connections that a process keeps to the database.")
+    database_more_connections: int = Field(default=0, ge=0, description="Connections that it may open beyond these for a moment.")
     database_wait_seconds: float = Field(default=10.0, gt=0, description="How long a request waits for a connection before it gets a 503.")
     database_pgbouncer: bool = Field(default=False, description="Postgres is reached through PgBouncer in transaction mode.")
 

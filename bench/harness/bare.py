@@ -54,7 +54,7 @@ class Answer(Base):
     body: Mapped[str]
 
 
-engine = create_async_engine(sys.argv[1], pool_size=8, max_overflow=8)
+engine = create_async_engine(sys.argv[1], pool_size=16, max_overflow=0)
 if engine.dialect.name == "sqlite":  # as the service sets it up
 
     @event.listens_for(engine.sync_engine, "connect")

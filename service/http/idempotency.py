@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
 from pydantic import BaseModel
-from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy import Integer, LargeBinary, TextClause, bindparam, delete, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database import Database, Json, UtcDateTime, new_id, now
+from service.database import Beside, Database, Json, UtcDateTime, finish, new_id, now
 from service.http.identity import actor_of
 from service.http.problem import Problem
 from service.runs.tables import IdempotencyRow
@@ -26,14 +26,24 @@ IdempotencyKey = Annotated[
 ]
 
 
-CLAIM = text(
-    "INSERT INTO idempotency (operation, key, digest, claim, created_at, headers) "
-    "VALUES (:operation, :key, :digest, :claim, :created_at, :headers) ON CONFLICT (operation, key) DO NOTHING RETURNING id"
-).bindparams(bindparam("created_at", type_=UtcDateTime()), bindparam("headers", type_=Json()))
-KEEP = text(
+def claiming(condition: str) -> TextClause:
+    return text(
+        "INSERT INTO idempotency (operation, key, digest, claim, created_at, headers) "
+        f"SELECT :operation, :key, :digest, :claim, :created_at, :headers WHERE {condition} "
+        "ON CONFLICT (operation, key) DO NOTHING RETURNING id"
+    ).bindparams(bindparam("created_at", type_=UtcDateTime()), bindparam("headers", type_=Json()))
+
+
+CLAIM = {
+    "sqlite": claiming("true"),
+    # need not reach the disk: a commit that does takes all before it along, so that none can outlive its claim
+    "postgresql": claiming("set_config('synchronous_commit', 'off', true) = 'off'"),
+}
+KEEP = Beside(
     "UPDATE idempotency SET status = :status, headers = :headers, body = :body "
-    "WHERE operation = :operation AND key = :key AND claim = :claim RETURNING id"
-).bindparams(bindparam("headers", type_=Json()))
+    "WHERE operation = :operation AND key = :key AND claim = :claim RETURNING id",
+    (bindparam("status", type_=Integer()), bindparam("headers", type_=Json()), bindparam("body", type_=LargeBinary())),
+)
 """Every POST begins and ends with these two: as text they are compiled once."""
 
 
@@ -69,8 +79,7 @@ async def once(request: Request, database: Database, key: str | None, work: Call
         async with database.write() as session:
             answer = await work(session)
             kept = {"status": answer.status, "headers": answer.headers, "body": answer.kept or answer.body}
-            done = await session.execute(KEEP, {**kept, "operation": operation, "key": key, "claim": claim})
-            if done.first() is None:
+            if not await finish(session, KEEP, {**kept, "operation": operation, "key": key, "claim": claim}):
                 raise Problem(409, "the request took so long that another one with its Idempotency-Key has taken over", kind="in-flight")
     except BaseException:
         async with database.write() as session:  # nothing happened: the key is free again
@@ -93,7 +102,7 @@ async def claim_key(database: Database, operation: str, key: str, digest: str, c
     at = now()
     async with database.single() as session:
         row: dict[str, Any] = {"operation": operation, "key": key, "digest": digest, "claim": claim, "created_at": at, "headers": {}}
-        if (await session.execute(CLAIM, row)).first() is not None:
+        if (await session.execute(CLAIM[session.get_bind().dialect.name], row)).first() is not None:
             return None
     async with database.write() as session:
         # locked: of two that find the same claim abandoned, the second must see what the first has made of it

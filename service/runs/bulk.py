@@ -11,9 +11,9 @@ from service.http.idempotency import Answer, IdempotencyKey, once
 from service.http.identity import MoveRuns
 from service.http.problem import ErrorDetail, Problem, problems
 from service.runs import listing, repository
-from service.runs.reconcile import move
 from service.runs.schemas import BulkCancel, BulkCancelled, Cancelled
 from service.runs.states import Move, NoSuchMove, State, personal_moves
+from service.runs.transition import move
 
 router = APIRouter(tags=["runs"])
 MOST_AT_ONCE = 500

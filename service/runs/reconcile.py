@@ -23,18 +23,19 @@ from dayrun.objects import Prefix
 from dayrun.recipe import Recipe
 from dayrun.run_folder import Cursor, Event, Fork, Metric, RunFolder
 from service import events, reachable
-from service.access import SERVICE
 from service.database import Database, new_id, now
 from service.launchers import Launched, Launcher, Observation, Order
 from service.plans import service as plans
 from service.projects.budget import Cap, caps_of_run, due_warnings, first_reached
 from service.runs import repository, room
+from service.runs.adopt import adopt
 from service.runs.cost import used_accelerator_seconds
 from service.runs.decide import Change, Launch, Standing, Step, Stop, Wait, next_step
-from service.runs.placement import Code, Waiting, between_attempts
+from service.runs.placement import Code, Waiting
 from service.runs.room import Picture
-from service.runs.states import HOLDS_MACHINES, OVER, Move, State, after
-from service.runs.tables import OutboxRow, RunRow
+from service.runs.states import ACTIVE, HOLDS_MACHINES, Move, State
+from service.runs.tables import RunRow
+from service.runs.transition import move, settle_cost
 from service.settings import Settings
 from service.usage import repository as ledger
 
@@ -101,6 +102,7 @@ class Reconciler:
 
         go_on: called between runs; may raise to break off.
         """
+        await adopt(self._database, self._launcher.unfinished())
         picture = await self.place()
         async with self._database.read() as session:
             run_ids = await repository.holding_ids(session)
@@ -126,12 +128,12 @@ class Reconciler:
             await asyncio.to_thread(self._launcher.forget, *key)
 
     async def _overtaken(self, keys: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Those of known runs that hold no machines for this attempt."""
+        """Those of known runs that hold no machines for this attempt, and will not (`adopt.py`)."""
         if not keys:
             return []
         async with self._database.read() as session:
             known = await repository.attempts_of(session, {run_id for run_id, _ in keys})
-        return [(run_id, attempt) for run_id, attempt in keys if run_id in known and known[run_id] != (attempt, True)]
+        return [key for key in keys if (newest := known.get(key[0])) is not None and is_overtaken(key[1], newest)]
 
     async def place(self) -> Picture:
         """Launch what has room, in rows: the next step of each run does it. Tell the others what they wait for."""
@@ -274,6 +276,13 @@ class Reconciler:
                 return
 
 
+def is_overtaken(attempt: int, newest: repository.Newest) -> bool:
+    """Whether nobody will come back to `attempt`, given the newest that the run's row knows."""
+    if attempt > newest.attempt:
+        return newest.state not in ACTIVE
+    return attempt < newest.attempt or newest.state not in HOLDS_MACHINES
+
+
 def fork_of(run: RunRow, settings: Settings) -> Fork | None:
     """Where the trainer finds the first state of a forked run."""
     if run.parent_run_id is None or run.parent_step is None:
@@ -297,34 +306,6 @@ def deadline_of(run: RunRow, recipe: Recipe) -> float | None:
     return max(0.0, min(hours) * 3600 - used) + AFTER_LIMIT_SECONDS
 
 
-def move(
-    session: AsyncSession, run: RunRow, wanted: Move, cause: str | None = None, evidence: list[str] | None = None, by: str = SERVICE
-) -> None:
-    """Change a run's state, and say so in the log and in the outbox. Raises NoSuchMove."""
-    before, at = State(run.state), now()
-    run.state = after(before, wanted)
-    run.updated_at, run.version = at, run.version + 1
-    # the cause of a fault stays readable while the run waits for its next attempt; a person's move wipes it
-    if cause is not None or wanted in (Move.RESUME, Move.SUCCEED, Move.CANCEL, Move.START, Move.PAUSE):
-        run.cause, run.evidence = cause, evidence or []
-    if wanted == Move.LAUNCH:
-        run.holding_since, run.stop_asked_at, run.next_attempt_at = at, None, None
-        run.started_at = run.started_at or at
-    if wanted == Move.RESUME:
-        run.faults, run.ended_at, run.next_attempt_at = 0, None, None
-        run.forgotten = None
-    if run.state in OVER:
-        run.ended_at = at
-    run.waiting = None
-    if run.state == State.QUEUED:
-        run.queued_at, run.waiting = at, just_queued(run).as_json()
-    said: dict[str, Any] = {"cause": cause, "evidence": evidence or []} if cause else {}
-    if wanted == Move.RETRY and run.next_attempt_at:
-        said["next_attempt_at"] = run.next_attempt_at.isoformat()
-    events.record(session, run, "state_changed", by=by, at=at, **{"from": before, "to": run.state}, move=wanted, **said)
-    session.add(OutboxRow(run_id=run.id))
-
-
 def waiting_of(run: RunRow, seen: Observation) -> dict[str, Any] | None:
     """What a run that is launching waits for; as it was told, where nothing can be seen."""
     if run.state != State.LAUNCHING:
@@ -339,22 +320,16 @@ def tell_waiting(run: RunRow, seen: Observation) -> None:
         run.waiting, run.updated_at, run.version = waiting, now(), run.version + 1
 
 
-def just_queued(run: RunRow) -> Waiting:
-    """Why it waits, until the queue is next looked at."""
-    if run.next_attempt_at is not None:
-        return between_attempts(run.next_attempt_at)
-    return Waiting(Code.STARTING, "it has just been queued; the queue is looked at every few moments")
-
-
 async def take_in(session: AsyncSession, run: RunRow, seen: Seen) -> None:
     """Copy what is new in the run folder into rows."""
     await events.record_from_trainer(session, run, seen.events)
     for event in seen.events:
-        if event["attempt"] == run.attempt:
-            run.began_attempt = run.attempt
-            # several ranks may tell how they ended; a named cause says more than 'unknown', and the first more than the later
-            if event["type"] == "ended" and (run.outcome is None or run.outcome.get("cause") == "unknown"):
-                run.outcome = event["data"]
+        if event["attempt"] >= run.attempt:  # a restored row may yet have to learn of the attempt
+            run.began_attempt = event["attempt"]
+        # several ranks may tell how they ended; a named cause says more than 'unknown', and the first more than the later
+        is_end = event["attempt"] == run.attempt and event["type"] == "ended"
+        if is_end and (run.outcome is None or run.outcome.get("cause") == "unknown"):
+            run.outcome = event["data"]
         if event["type"] == "stage_started":
             run.stage = event["data"]["stage"]
         if event["type"] in ("resumed", "forked", "ended"):
@@ -373,12 +348,6 @@ async def take_in(session: AsyncSession, run: RunRow, seen: Seen) -> None:
 
 
 # ---- what it costs -----------------------------------------------------------------------------------------------------------------
-
-
-async def settle_cost(session: AsyncSession, run: RunRow, ended_at: datetime) -> None:
-    """The attempt holds its machines no longer."""
-    await ledger.end(session, run, ended_at)
-    run.accelerator_seconds, run.holding_since = used_accelerator_seconds(run, ended_at), None
 
 
 def own_caps(run: RunRow) -> list[Cap]:

@@ -36,6 +36,8 @@ def replay(events: Iterable[Happened]) -> dict[str, Any]:
                 run |= {"project_id": data["project"], "labels": data["labels"], "priority": data.get("priority", 0)}
             case "state_changed":
                 moved(run, event)
+            case "attempt_adopted":
+                run |= {"attempt": event.attempt, "outcome": None}
             case "stop_sent":
                 run["stop_asked_at"] = event.time
             case "run_changed":

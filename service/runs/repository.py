@@ -97,10 +97,15 @@ async def holding_ids(session: AsyncSession) -> list[str]:
     return list((await session.scalars(select(RunRow.id).where(RunRow.state.in_(HOLDS_MACHINES)).order_by(RunRow.id))).all())
 
 
-async def attempts_of(session: AsyncSession, run_ids: Collection[str]) -> dict[str, tuple[int, bool]]:
-    """The newest attempt of each of `run_ids` that there is, and whether it holds machines."""
+class Newest(NamedTuple):
+    attempt: int
+    state: State
+
+
+async def attempts_of(session: AsyncSession, run_ids: Collection[str]) -> dict[str, Newest]:
+    """The newest attempt of each of `run_ids` that there is, and the state of its run."""
     rows = await session.execute(select(RunRow.id, RunRow.attempt, RunRow.state).where(RunRow.id.in_(run_ids)))
-    return {run_id: (attempt, state in HOLDS_MACHINES) for run_id, attempt, state in rows.all()}
+    return {run_id: Newest(attempt, State(state)) for run_id, attempt, state in rows.all()}
 
 
 async def is_unplaced(session: AsyncSession, run_id: str) -> bool:

@@ -18,10 +18,10 @@ from service.projects import admission
 from service.projects import service as projects
 from service.projects.budget import predict
 from service.runs import repository
-from service.runs.reconcile import just_queued, move
 from service.runs.schemas import NewRun
 from service.runs.states import Move, NoSuchMove, State
 from service.runs.tables import RunRow
+from service.runs.transition import just_queued, move
 
 
 def effective_recipe(new: NewRun, *, for_training: bool = True) -> Recipe:
@@ -116,7 +116,7 @@ async def create(
     if origin is not None:
         run.parent_run_id, run.parent_step, run.parent_weights = origin.run, origin.step, origin.weights
         happened["run_forked"] = {"parent": origin.run, "checkpoint": origin.step, "weights": origin.weights}
-    await events.begin(session, run, by=permit.actor.subject, **happened)
+    events.begin(session, run, by=permit.actor.subject, **happened)
     return run
 
 

@@ -5,8 +5,8 @@ from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 from dayrun.cli import main
-from service.runs.reconcile import move
 from service.runs.states import Move
+from service.runs.transition import move
 from tests.service.api import Api
 
 

@@ -18,8 +18,8 @@ from service.http.stream import EventStream
 from service.launchers import Launched, Observation
 from service.runs.amend import RunChange, amend
 from service.runs.reconcile import Seen, take_in
-from service.runs.reconcile import move as make
 from service.runs.states import MOVES, Move, State
+from service.runs.transition import move as make
 from tests.conftest import PATIENCE_SECONDS, until
 from tests.service.api import PERMIT, Api
 

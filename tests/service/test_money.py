@@ -24,11 +24,12 @@ from service.projects.tables import ProjectRow
 from service.revisions import bring_up_to_date
 from service.runs import repository, room
 from service.runs.amend import RunChange, amend
-from service.runs.reconcile import Reconciler, move
+from service.runs.reconcile import Reconciler
 from service.runs.schemas import NewRun
 from service.runs.service import AcceptedWith, create, effective_recipe, may_prioritise
 from service.runs.states import HOLDS_MACHINES, Move
 from service.runs.tables import EventRow, RunRow
+from service.runs.transition import move
 from service.settings import Settings
 from service.usage.tables import UsageRow
 from tests.service.conftest import new_database
@@ -173,6 +174,26 @@ async def test_every_attempt_is_a_line_of_the_ledger_and_they_add_up_to_the_run(
     assert after["dollars_per_hour"] == 0.0
     assert all(attempt["held_until"] for attempt in after["attempts"])
     assert after["dollars"] == pytest.approx((await house.run(run["id"]))["cost"]["dollars"])
+
+
+async def test_a_restored_row_goes_on_with_the_attempt_that_trains_meanwhile(house: House):
+    """The database is a backup's: since it was made, runs have gone on, begun, and been cancelled."""
+    begun, queued, cancelled = await house.post(accelerators=2), await house.post(accelerators=7), await house.post(accelerators=1)
+    await house.sweep()
+    await house.cancel(cancelled)
+    assert await house.states(begun, queued, cancelled) == ["launching", "queued", "cancelled"]
+    house.machines.end(begun["id"], 1, code=1)
+    newer = [(begun["id"], 3), (queued["id"], 2), (cancelled["id"], 2)]
+    house.machines.attempts |= {key: Observation(Launched.RUNNING) for key in newer}
+    await house.sweep()
+    assert house.machines.unfinished() == newer[:2]
+    runs = [await house.run(run["id"]) for run in (begun, queued, cancelled)]
+    assert [(run["state"], run["attempt"]) for run in runs] == [("launching", 3), ("launching", 2), ("cancelled", 0)]
+    assert [event.attempt for run in (begun, queued) for event in await house.events(run, "attempt_adopted")] == [3, 2]
+    attempts = [(await house.http.get(f"/runs/{run['id']}/cost")).json()["attempts"] for run in runs]
+    assert [[line["attempt"] for line in lines if line["held_until"] is None] for lines in attempts] == [[3], [2], []]
+    await house.cancel(begun)
+    assert house.machines.unfinished() == newer[1:2]
 
 
 async def test_a_project_sees_what_it_spends_by_day_and_by_run(house: House):

@@ -7,8 +7,8 @@ from sqlalchemy import text
 from dayrun.objects import Prefix
 from service.database import now
 from service.retention import chain_what_is_left, forget
-from service.runs.reconcile import move
 from service.runs.states import Move
+from service.runs.transition import move
 from tests.service.api import Api
 
 LATER = timedelta(days=40)

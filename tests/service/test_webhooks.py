@@ -13,8 +13,8 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from service.database import now
-from service.runs.reconcile import move
 from service.runs.states import Move
+from service.runs.transition import move
 from service.webhooks.courier import Courier
 from service.webhooks.decide import WAIT_SECONDS
 from tests.conftest import ROOT, until

@@ -90,8 +90,8 @@ cgroupDriver: cgroupfs
 failCgroupV1: false
 failSwapOn: false
 enforceNodeAllocatable: []
-evictionHard: {imagefs.available: "1%", nodefs.available: "1%", memory.available: 100Mi}
-# images are handed over once and cannot be pulled again
+# no bounds for the disk: to make room, kubelet would delete images, which are handed over once and cannot be pulled again
+evictionHard: {memory.available: 100Mi}
 imageGCHighThresholdPercent: 100
 clusterDNS: ["$NODE_IP"]
 clusterDomain: cluster.local
