@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dayrun.layers import sprint_of
-from dayrun.recipe import Recipe, Stage
+from dayrun.recipe import Recipe
 from dayrun.run_folder import EventType, Fork, RunFolder
 from trainer import checkpoint, fork, microbatch
 from trainer.data.loader import BadSamples, Batch, Loader
@@ -212,7 +212,6 @@ class Run:
         self.gradients.forget()
         self.meter.forget()
         self.parts.means()
-
 
     def loss(self, recipe: Recipe, batch: Batch) -> Tensor:
         """The objective on one micro-batch, a float32 scalar."""
