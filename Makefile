@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack test test-long test-cluster cluster-up cluster-down images lint lint-chart chart format bench bench-cluster requirements schema chromium parts cluster-parts clean
+.PHONY: help demo serve stack test test-long test-cluster cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema chromium parts cluster-parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ format: $(VENV)/dev.stamp ## Put the code into its form
 
 bench: $(VENV)/dev.stamp ## Every claim about speed, measured: prints ratios
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+bench-gpu: $(VENV)/dev.stamp ## The small model on one GPU at 512 and 1024 px: micro-batches, share of peak, memory against the estimate
+	@$(BIN)/python bench/gpu.py
 
 bench-cluster: $(VENV)/dev.stamp cluster-up ## What a cluster costs us and we cost it, on the test cluster
 	@$(BIN)/python bench/on_cluster/scale.py

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from dayrun.recipe import Recipe, Stage
+from dayrun.recipe import Recipe, Representation, Routing, Stage, merge_patch
 from dayrun.recipe_errors import SECRETS, RecipeError, shown
 
 AUTOENCODERS = {"flux1": ([16], [8]), "flux2": ([32], [8]), "dc-ae-f32c32": ([32], [32]), "repa-e": ([4, 16, 32], [8, 16])}
@@ -271,12 +271,58 @@ def some_tokens_stay_and_some_go(recipe: Recipe, stage: Stage, at: str) -> Found
         yield RecipeError("/routing/rate", routing.rate, because, [1 / tokens])
 
 
+@reads("routing", "stages")
+def fusion_stays_where_it_is(recipe: Recipe) -> Found:
+    """SPRINT learns weights around its blocks, which live through all stages: a stage may route less, or not at all, but not elsewhere."""
+    own = recipe.routing.model_dump(mode="json") if recipe.routing else None
+    routed: list[tuple[str, dict[str, Any]]] = [("/routing", own)] if own else []
+    for i, stage in enumerate(recipe.stages):
+        patch = stage.overrides.get("routing")
+        if isinstance(patch, dict):
+            routed.append((f"/stages/{i}/overrides/routing", {**Routing().model_dump(mode="json"), **merge_patch(own, patch)}))
+    first = next((fields for _, fields in routed if fields["kind"] == "sprint"), None)
+    if first is None:
+        return
+    because = f"SPRINT's fusion is one for the whole run, around blocks {first['start']} to {first['end']}"
+    for at, fields in routed:
+        for name in ("kind", "start", "end"):
+            if fields[name] != first[name]:
+                yield RecipeError(f"{at}/{name}", fields[name], because, [first[name]])
+
+
 @reads("representation", "model")
 def aligned_block_exists(recipe: Recipe) -> Found:
     part, depth = recipe.representation, recipe.model.depth
     if part is not None and part.block >= depth:
         because = f"the {depth} blocks are counted from 0, so the last is {depth - 1}"
         yield RecipeError("/representation/block", part.block, because, [depth - 1])
+
+
+@reads("representation", "stages")
+def one_projector_for_the_run(recipe: Recipe) -> Found:
+    """A stage may align less, elsewhere or not at all; the projector that learns beside the model speaks to one teacher in one way."""
+    own = recipe.representation.model_dump(mode="json") if recipe.representation else None
+    aligned: list[tuple[str, dict[str, Any]]] = [("/representation", own)] if own else []
+    for i, stage in enumerate(recipe.stages):
+        patch = stage.overrides.get("representation")
+        if isinstance(patch, dict):
+            at = f"/stages/{i}/overrides/representation"
+            aligned.append((at, {**Representation().model_dump(mode="json"), **merge_patch(own, patch)}))
+    for at, fields in aligned[1:]:
+        for name in ("kind", "teacher"):
+            if fields[name] != (first := aligned[0][1][name]):
+                because = f"one projector learns through the whole run, and {aligned[0][0]} says {first}"
+                yield RecipeError(f"{at}/{name}", shown(fields[name]), because, [first])
+
+
+@reads("representation", "routing", "model")
+def heads_of_the_projector_divide_the_width(recipe: Recipe) -> Found:
+    part, routing, width = recipe.representation, recipe.routing, recipe.model.hidden_size
+    if part is None or routing is None or part.kind != "irepa" or not routing.start <= part.block <= routing.end:
+        return
+    if width % 8:
+        because = f"iREPA under routing projects by 4 attention heads of an even width ({division(width, 8)} is no multiple of 8)"
+        yield RecipeError("/model/hidden_size", width, because, multiples_near(width, 8))
 
 
 # ---- stages, batches, schedules ------------------------------------------------------------------------------------------------------
@@ -410,8 +456,9 @@ def places(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"/perceptual/{name}/source", loss.source
     if recipe.representation is not None:
         yield "/representation/teacher", recipe.representation.teacher
-    if recipe.evaluation is not None and recipe.evaluation.reference is not None:
-        yield "/evaluation/reference", recipe.evaluation.reference
+    if (evaluation := recipe.evaluation) is not None:
+        named = ((name, getattr(evaluation, name)) for name in ("reference", "fid_source", "clip_source", "dino_source"))
+        yield from ((f"/evaluation/{name}", place) for name, place in named if place is not None)
 
 
 # ---- pictures, measures, checkpoints, machines ---------------------------------------------------------------------------------------
@@ -457,13 +504,9 @@ def kept_checkpoints_are_written(recipe: Recipe) -> Found:
 @reads("hardware")
 def machine_can_do_it(recipe: Recipe) -> Found:
     hardware, precision = recipe.hardware, recipe.hardware.precision
-    if hardware.accelerator == "cpu":
-        if hardware.sharding != "replicate":
-            because = "sharding saves the memory of an accelerator; on a cpu every process holds a whole copy"
-            yield RecipeError("/hardware/sharding", hardware.sharding, because, ["replicate"])
-        if precision.compute == "float8":
-            because = "a cpu has no float8 matrix products; h200 and h100 have"
-            yield RecipeError("/hardware/precision/compute", "float8", because, ["float32", "bfloat16"])
+    if hardware.accelerator == "cpu" and precision.compute == "float8":
+        because = "a cpu has no float8 matrix products; h200 and h100 have"
+        yield RecipeError("/hardware/precision/compute", "float8", because, ["float32", "bfloat16"])
     if precision.weights == "bfloat16" and precision.compute == "float32":
         because = "weights kept in bfloat16 gain nothing from products in float32"
         yield RecipeError("/hardware/precision/compute", "float32", because, ["bfloat16"])

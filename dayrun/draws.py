@@ -44,7 +44,8 @@ def draw_conflicts(recipe: Recipe, request: DrawRequest) -> list[RecipeError]:
         errors.append(RecipeError("/pixels", request.pixels, f"the model's patches of {patch} pixels do not divide it", near))
     if request.ema and recipe.ema is None:
         errors.append(RecipeError("/ema", True, "the run keeps no averaged weights (its /ema is null)", [False]))
-    if request.guidance not in (None, 1.0) and recipe.objective.caption_dropout == 0:
+    self_guided = recipe.routing is not None and recipe.samples.self_guidance
+    if request.guidance not in (None, 1.0) and recipe.objective.caption_dropout == 0 and not self_guided:
         because = "guidance compares with the empty prompt, and the run's /objective/caption_dropout 0 never trained it"
         errors.append(RecipeError("/guidance", request.guidance, because, [1.0]))
     return errors

@@ -261,7 +261,7 @@ def overheads_of(recipe: Recipe, rate: float, utilisation: Utilisation) -> tuple
         due = times_due(recipe, one.every, one.at_start, one.at_end)
         draw(f"samples {one.name!r}", due, len(one.prompts), recipe.samples.steps, recipe.samples.guidance, 0)
     if (evaluation := recipe.evaluation) is not None:
-        features = evaluation_networks().value if {"cmmd", "dino_mmd"} & set(evaluation.metrics) else 0
+        features = evaluation_networks().value if {"cmmd", "dino_mmd", "prompt_alignment"} & set(evaluation.metrics) else 0
         draw("evaluation", times_due(recipe, evaluation.every), evaluation.images, evaluation.steps, evaluation.guidance, features)
     saved = checkpoint(recipe)
     times = sum(times_due(recipe, recipe.checkpoints.every, at_end=True))

@@ -92,6 +92,8 @@ def parameters(model: Model) -> list[Term]:
     ]
     if model.resolution_conditioning == "vec":
         found.append(weights_and_biases("resolution in", (TIME_WIDTH, h), (h, h)))
+    if model.resolution_conditioning == "token":
+        found.append(weights_and_biases("resolution in", *[(TIME_WIDTH // 2, h), (h, h)] * RESOLUTION_TOKENS))
     return found
 
 
@@ -101,6 +103,12 @@ def routing_parameters(model: Model, routing: Routing | None) -> list[Term]:
         return []
     h = model.hidden_size
     return [Term("SPRINT's fusion", f"(2 · {h:,} + 1) · {h:,} + {h:,}", (2 * h + 1) * h + h)]
+
+
+def sprint_of(recipe: Recipe) -> Routing | None:
+    """The first SPRINT routing of the recipe or of one of its stages: whether, and around which blocks, the model has a fusion."""
+    stages = (recipe.at_stage(i).routing for i in range(len(recipe.stages)))
+    return next((routing for routing in (recipe.routing, *stages) if routing is not None and routing.kind == "sprint"), None)
 
 
 def muon_parameters(model: Model, optimizer: Optimizer) -> float:
@@ -126,18 +134,25 @@ def block(model: Model, image: int, text: int) -> list[Term]:
 
 
 def forward(model: Model, image: int, text: int, routing: Routing | None = None) -> list[Part]:
-    """FLOP of the denoiser on one image of `image` tokens; with routing only the kept ones go through the routed blocks."""
+    """FLOP of the denoiser on one image of `image` tokens and as many text tokens as `text_tokens` says.
+
+    With routing only the kept tokens go through the routed blocks.
+    """
     h, patch, bottleneck = model.hidden_size, patch_width(model), model.bottleneck_size
     inputs = [linear("patch → hidden", image, patch, h)]
     if bottleneck is not None:
         inputs = [linear("patch → bottleneck", image, patch, bottleneck), linear("bottleneck → hidden", image, bottleneck, h)]
     moment = [linear("sinusoid → hidden", 1, TIME_WIDTH, h), linear("hidden → hidden", 1, h, h)]
     embeddings = 2 if model.resolution_conditioning == "vec" else 1
+    words = text - (RESOLUTION_TOKENS if model.resolution_conditioning == "token" else 0)
+    side = [linear("sinusoid → hidden", 1, TIME_WIDTH // 2, h), linear("hidden → hidden", 1, h, h)]
     parts = [
         Part("patches in", inputs),
-        Part("text in", [linear("text → hidden", text, model.text_width, h)]),
+        Part("text in", [linear("text → hidden", words, model.text_width, h)]),
         Part("time in", moment, embeddings),
     ]
+    if model.resolution_conditioning == "token":
+        parts.append(Part("resolution in", side, RESOLUTION_TOKENS))
     if routing is None:
         parts.append(Part(f"blocks on {image:,} tokens", block(model, image, text), model.depth, in_blocks=True))
     else:

@@ -59,7 +59,7 @@ class Text(Part):
     source: str = Field(
         default="google/t5gemma-2b-2b-ul2",
         min_length=1,
-        description="Hub name, folder, or package:NAME for weights in a Python package.",
+        description="Hub name, folder, object prefix, or package:NAME for weights in a Python package.",
     )
     tokens: Positive = Field(default=256, description="Captions are padded or cut to this many tokens; padding is masked.")
     cleaning: Literal["deepfloyd", "light", "none"] = Field(default="light", description="How captions are cleaned before encoding.")
@@ -135,20 +135,22 @@ class Lpips(Part):
     """LPIPS on x̂0 against x0 (Zhang et al. 2018; PixelGen)."""
 
     weight: Weight = 0.1
-    source: str = Field(min_length=1, description="Folder or hub name with VGG16 and the published linear heads.")
+    source: str = Field(min_length=1, description="Folder, object prefix or hub name with VGG16 and the published linear heads.")
     resize: Rate = Field(default=0.5, description="Both images are resized by this factor first.")
     below_time: Fraction = Field(default=1.0, description="Only noise levels below this take part.")
     crop: Positive | None = Field(default=None, description="Side of a random crop instead of the whole image.")
+    antialias: bool = Field(default=True, description="False reproduces PRX's plain bilinear downscaling.")
 
 
 class PDino(Part):
     """1 − cosine of DINOv2 patch features on x̂0 against x0 (PixelGen)."""
 
     weight: Weight = 0.01
-    source: str = Field(default="facebook/dinov2-with-registers-base", min_length=1)
+    source: str = Field(default="facebook/dinov2-with-registers-base", min_length=1, description="Folder, object prefix or hub name.")
     pixels: Positive = 224
     below_time: Fraction = 1.0
     crop: Positive | None = None
+    antialias: bool = Field(default=True, description="False reproduces PRX's plain bilinear downscaling.")
 
 
 class Perceptual(Part):
@@ -171,7 +173,7 @@ class Representation(Part):
 
     kind: Literal["repa", "irepa"] = "repa"
     weight: Weight = 0.5
-    teacher: str = Field(default="facebook/dinov3-vitl16-pretrain-lvd1689m", min_length=1)
+    teacher: str = Field(default="facebook/dinov3-vitl16-pretrain-lvd1689m", min_length=1, description="Folder, object prefix or hub name.")
     block: Natural = Field(default=7, description="Block whose output is projected, counted from 0.")
     antialias: bool = Field(default=True, description="False reproduces PRX's nearest-neighbour downscaling.")
 
@@ -236,15 +238,63 @@ class Samples(Part):
     shift: Rate | None = Field(default=None, description="Of the sampling grid; null: the training shift.")
     self_guidance: bool = Field(default=True, description="Guide by the routed pass where the recipe routes.")
     ema: bool = Field(default=True, description="Draw with the averaged weights.")
+    budget: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="Share of the time that pictures drawn by `every` may take; a set that would pass it is drawn later."
+    )
 
 
 class Evaluation(Part):
+    """How good the model is, at steps that `every` divides and at the end: with the averaged weights where there are any."""
+
     every: Positive = 10_000
-    images: Positive = 10_000
+    images: Positive = Field(default=10_000, description="Drawn by captions of the reference; the number is in the metrics' names.")
     guidance: Annotated[float, Field(ge=0, le=50)] = 3.5
     steps: Positive = 50
-    metrics: list[Literal["fid", "cmmd", "dino_mmd", "validation_loss"]] = ["fid", "cmmd", "dino_mmd", "validation_loss"]
+    metrics: list[Literal["fid", "cmmd", "dino_mmd", "prompt_alignment", "validation_loss"]] = [
+        "fid",
+        "cmmd",
+        "dino_mmd",
+        "validation_loss",
+    ]
     reference: str | None = Field(default=None, description="Data set whose images are compared with; null: held-out training data.")
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.01, description="Share of the samples, by a hash of their number, that is never trained on; unused with a reference."
+    )
+    validation_samples: Positive = Field(default=1024, description="Samples of the reference whose loss is taken.")
+    seed: Natural = Field(default=0, description="Of the noise that pictures and validation losses start from: the same each time.")
+    fid_source: str = Field(
+        default="pt_inception-2015-12-05-6726825d.pth",
+        min_length=1,
+        description="File with the Inception v3 weights of the published FIDs (.pth, .safetensors); relative ones start at DAYRUN_DATA.",
+    )
+    clip_source: str = Field(
+        default="openai/clip-vit-large-patch14-336", min_length=1, description="Folder or hub name: of CMMD and prompt_alignment."
+    )
+    dino_source: str = Field(default="facebook/dinov2-with-registers-large", min_length=1, description="Folder or hub name: of DINO-MMD.")
+
+
+class Guard(Part):
+    """What the trainer does when loss or gradients are no numbers, when the loss jumps, and when nothing moves any more."""
+
+    skip_limit: Positive = Field(
+        default=10, description="A step whose loss or gradients are no numbers is skipped; so many in a row end the run as `diverged`."
+    )
+    spike_factor: Annotated[float, Field(gt=1)] = Field(
+        default=3.0, description="A loss above this × what 95 % of the recent ones stay below is a spike."
+    )
+    spike_window: Positive = Field(default=100, le=10_000, description="How many losses are the recent ones.")
+    spike_limit: Positive | None = Field(
+        default=None, description="Spiking steps in a row at which the run goes back, where it may; null: spikes are only told."
+    )
+    roll_back: Natural = Field(
+        default=0, description="How often the run may go back to its last good checkpoint, with other data, before it ends as `diverged`."
+    )
+    hang_seconds: Rate | None = Field(
+        default=None, description="A step that takes longer ends the attempt; null: 300 s + 10 × the slowest of the recent steps."
+    )
+    straggler_factor: Annotated[float, Field(gt=1)] = Field(
+        default=1.5, description="A process whose own share of the steps takes this × the median of all is told of by name."
+    )
 
 
 class Checkpoints(Part):
@@ -252,6 +302,9 @@ class Checkpoints(Part):
     keep_last: Positive = 2
     keep_every: Positive | None = Field(default=None, description="Also keep each checkpoint at a multiple of this step for good.")
     on_storage_error: Literal["continue", "stop"] = Field(default="continue", description="When a checkpoint cannot be written.")
+    prove_every_minutes: Rate | None = Field(
+        default=None, description="Read the newest checkpoint back and compare its digests, when so long ago it was done last."
+    )
 
 
 class Precision(Part):
@@ -313,6 +366,7 @@ class Recipe(Part):
     evaluation: Evaluation | None = None
     samples: Samples = Samples()
     checkpoints: Checkpoints = Checkpoints()
+    guard: Guard = Guard()
     hardware: Hardware = Hardware()
     limits: Limits = Limits()
     retries: Retries = Retries()

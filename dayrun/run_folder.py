@@ -11,6 +11,9 @@
     samples/<step>/                       pictures and index.json
     draws/<id>/                           request.json, pictures, index.json; error.json when it failed
     exports/<id>/                         a diffusers folder; complete.json (digests) last; error.json when it failed
+    evaluations/<step>.json               what was measured, "complete" with the last
+    stacks/<attempt>/<rank>.txt           where every thread stood when nothing moved any more
+    profiles/<step>/<rank>.json.gz        traces on request, for chrome://tracing or Perfetto
     logs/<attempt>/<rank>[.<part>].log    what the processes printed
 
 docs/run-folder.md says who writes what when. This file knows nothing of torch, of processes or of databases.
@@ -236,6 +239,26 @@ class RunFolder:
 
     def put_sample_picture(self, step: int, file: str, data: bytes) -> None:
         self.prefix.put(f"samples/{step_name(step)}/{file}", data)
+
+    # evaluations
+    def evaluation_steps(self) -> list[int]:
+        return [int(info.key.rsplit("/", 1)[-1].removesuffix(".json")) for info in self.prefix.objects("evaluations")]
+
+    def evaluation(self, step: int) -> dict[str, Any]:
+        """Raises FileNotFoundError when nothing was measured at `step` yet."""
+        return self._json(f"evaluations/{step_name(step)}.json")
+
+    def put_evaluation(self, evaluation: dict[str, Any]) -> None:
+        self.prefix.put(f"evaluations/{step_name(evaluation['step'])}.json", json.dumps(evaluation, indent=1).encode())
+
+    # what tells of a trouble
+    @staticmethod
+    def stacks_key(attempt: int, rank: int) -> str:
+        return f"stacks/{attempt:04d}/{rank}.txt"
+
+    @staticmethod
+    def profile_key(step: int, rank: int) -> str:
+        return f"profiles/{step_name(step)}/{rank}.json.gz"
 
     # draws on request, and exports
     def draws(self) -> list[str]:

@@ -24,14 +24,26 @@ Cause = Literal[
 EventType = Literal[
     "attempt_started",  # world_size, host
     "resumed",  # checkpoint (step)
-    "stage_started",  # stage, pixels, batch_size
-    "checkpoint_saved",  # seconds, bytes
+    "stage_started",  # stage, pixels, batch_size, micro_batch_size
+    "micro_batch_reduced",  # stage, before, now
+    "checkpoint_saved",  # seconds, bytes, stalled_seconds
     "checkpoint_failed",  # because
     "checkpoint_rejected",  # checkpoint (step), because
+    "checkpoint_proved",  # checkpoint (step), seconds, bytes
     "forked",  # from (url), checkpoint (step), weights, digest
     "samples_drawn",  # set, images, seconds
     "samples_failed",  # because
     "bad_samples",  # count, first: [{file, sample, because}]
+    "samples_postponed",  # set, because
+    "step_skipped",  # loss, gradient_norm (text: they are no numbers), in_a_row, where: [{rank, positions, samples}]
+    "loss_spike",  # loss, usual, factor
+    "rolled_back",  # checkpoint (step), position, because, count
+    "straggler",  # rank, node, host, seconds, median, factor
+    "straggler_over",  # rank, node, host
+    "hang",  # ranks, silent, seconds, limit_seconds, doing: {rank: part}
+    "profiled",  # steps, file
+    "evaluated",  # images, seconds, metrics
+    "evaluation_failed",  # because
     "stop_requested",  # signal
     "ended",  # outcome, cause, evidence
 ]
@@ -78,7 +90,7 @@ Weights = Literal["ema", "model", "all"]
 """What a fork takes over: the averaged weights or the trained ones, each into a fresh run from step 0; or all, to go on where it was."""
 
 Fork = TypedDict("Fork", {"from": str, "step": int, "weights": Weights})
-"""Where a run's first state comes from: the URL of a run folder and a checkpoint in it."""
+"""Where a run's first state comes from: the URL of a run folder and a checkpoint in it; or of a folder of diffusers, step 0, 'model'."""
 
 
 class Failure(TypedDict):

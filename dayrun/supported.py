@@ -34,6 +34,8 @@ def when(at: str, asked: Callable[[Recipe], Any], *refused: object) -> Callable[
 
 def object_stores(recipe: Recipe) -> Found:
     """Data sources outside the file system."""
+    if recipe.evaluation is not None and "://" in (recipe.evaluation.reference or "").removeprefix("file://"):
+        yield "/evaluation/reference", recipe.evaluation.reference
     for i, source in enumerate(recipe.data.sources):
         if "://" in source.url and not source.url.startswith("file://"):
             yield f"/data/sources/{i}/url", source.url
@@ -52,44 +54,6 @@ NOT_YET: list[Row] = [
     Row(when("/latents", lambda r: r.latents), "the trainer does not train on latents yet, only on pixels", [None]),
     Row(when("/data/buckets", lambda r: r.data.buckets, "aspect"), "the trainer does not read aspect buckets yet", ["square"]),
     Row(object_stores, "the trainer reads data from folders only as yet", []),
-    Row(when("/perceptual/lpips", lambda r: r.perceptual.lpips), "the trainer has no LPIPS loss yet", [None]),
-    Row(when("/perceptual/dino", lambda r: r.perceptual.dino), "the trainer has no P-DINO loss yet", [None]),
-    Row(when("/routing", lambda r: r.routing), "the trainer does not route tokens (TREAD, SPRINT) yet", [None]),
-    Row(when("/representation", lambda r: r.representation), "the trainer does not align representations (REPA, iREPA) yet", [None]),
-    Row(when("/evaluation", lambda r: r.evaluation), "the trainer does not evaluate yet; samples are drawn while it trains", [None]),
-    Row(
-        when("/text/encoder", lambda r: r.text.encoder, "t5gemma", "qwen3_vl"),
-        "the trainer cannot load this text tower yet, only encoders that transformers loads by themselves",
-        ["transformers"],
-    ),
-    Row(when("/text/precomputed", lambda r: r.text.precomputed, False), "the trainer does not encode captions while it trains yet", [True]),
-    Row(when("/text/cleaning", lambda r: r.text.cleaning, "deepfloyd"), "the trainer has no DeepFloyd cleaning yet", ["light", "none"]),
-    Row(
-        when("/model/resolution_conditioning", lambda r: r.model.resolution_conditioning, "token"),
-        "the trainer does not condition on resolution through text tokens yet",
-        ["none", "vec"],
-    ),
-    Row(when("/schedule/by", lambda r: r.schedule.by, "limits"), "the trainer's schedule does not follow time and money yet", ["step"]),
-    Row(
-        when("/hardware/sharding", lambda r: r.hardware.sharding, "full", "hybrid"),
-        "the trainer does not shard the model yet; every process holds a whole copy",
-        ["replicate"],
-    ),
-    Row(
-        when("/hardware/activation_checkpointing", lambda r: r.hardware.activation_checkpointing, True),
-        "the trainer does not recompute activations yet",
-        [False],
-    ),
-    Row(
-        when("/hardware/precision/compute", lambda r: r.hardware.precision.compute, "float8"),
-        "the trainer does not compute in float8 yet",
-        ["bfloat16", "float32"],
-    ),
-    Row(
-        when("/hardware/precision/weights", lambda r: r.hardware.precision.weights, "bfloat16"),
-        "the trainer does not keep its weights in bfloat16 yet",
-        ["float32"],
-    ),
 ]
 
 

@@ -1,6 +1,7 @@
 """The smallest recipe that trains for real, and its data: two processes, thousands of parameters, a second of start beyond torch's own."""
 
 import io
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from trainer.data.shards import ShardWriter
 TOKENS, WIDTH, PIXELS = 4, 8, 8
 
 
-def write_data(folder: Path, samples: int = 64, tokens: int = TOKENS, width: int = WIDTH, pixels: int = PIXELS) -> Path:
-    """Random pictures with random text states, the same each time."""
+def write_data(
+    folder: Path, samples: int = 64, tokens: int = TOKENS, width: int = WIDTH, pixels: int = PIXELS, infinite: Container[int] = ()
+) -> Path:
+    """Random pictures with random text states, the same each time. The states of the samples `infinite` are not finite."""
     chance = np.random.default_rng(0)
     columns = {
         "image": "bytes",
@@ -29,7 +32,7 @@ def write_data(folder: Path, samples: int = 64, tokens: int = TOKENS, width: int
                 {
                     "image": buffer.getvalue(),
                     "caption": f"noise {number}",
-                    "caption_latent": chance.standard_normal((tokens, width)),
+                    "caption_latent": chance.standard_normal((tokens, width)) + (np.inf if number in infinite else 0),
                     "caption_mask": [1] * (tokens - 1) + [number % 2],
                 }
             )

@@ -4,12 +4,15 @@
 
 RECIPE and FOLDER are paths or URLs (s3://bucket/runs/1). Exit codes: 0 trained to the end; 75 told to stop, checkpoint written, start
 again to go on; 70 ended for a cause that the last event names, or overtaken by a later attempt; 2 wrong usage.
+
+Signals, to any rank: SIGTERM and SIGINT stop, SIGUSR1 writes a checkpoint and goes on, SIGUSR2 keeps a trace of the next steps.
 """
 
 import argparse
 import os
 import sys
 import traceback
+from collections.abc import Callable
 
 PATIENCE_SECONDS = 60.0
 """How long an object store may be away before a checkpoint counts as failed: a restart of the store is no event."""
@@ -29,28 +32,32 @@ def main() -> int:
     try:
         # every rank finds the same number, since rank 0 claims it only once all have joined
         attempt = options.attempt or folder.newest_attempt() + 1
+        if options.weights and rank == 0:
+            folder.put_fork({"from": Prefix(options.weights).url, "step": 0, "weights": "model"})
     except OSError as error:
         print(error, file=sys.stderr, flush=True)
         return EXIT_FAILED
     output = CopiedOutput(folder, attempt, rank)
     try:
-        return train(options.recipe, folder, attempt, rank, stop)
+        return train(options.recipe, folder, attempt, rank, stop, lambda: output.end(options.patience))
     finally:
         output.end(options.patience)
 
 
-def train(recipe_url: str, folder, attempt: int, rank: int, stop) -> int:
-    """One rank of one attempt; everything that ends it is an event and an exit code."""
+def train(recipe_url: str, folder, attempt: int, rank: int, stop, last_words: Callable[[], None] = lambda: None) -> int:
+    """One rank of one attempt; everything that ends it is an event and an exit code. `last_words`: before an end from another thread."""
     from dayrun.objects import read_url
     from dayrun.rules import RecipeErrors, load
     from dayrun.run_folder import EXIT_FAILED, EXIT_STOPPED, StaleAttempt
     from trainer.faults import PeerLostError, cause_of, evidence_of
     from trainer.parallel import join, leave
     from trainer.telemetry import Telemetry
+    from trainer.timing import Timing
     from trainer.train import Run
+    from trainer.watch import Watch
 
     telemetry = Telemetry(folder, attempt, rank)
-    run = None
+    run = watch = None
     try:
         recipe = load(read_url(recipe_url))
         world = join(recipe.hardware)
@@ -58,7 +65,9 @@ def train(recipe_url: str, folder, attempt: int, rank: int, stop) -> int:
             folder.claim_attempt(attempt, {"world_size": world.size, "recipe": recipe.name})
             folder.put_recipe(recipe.model_dump(mode="json"))
             telemetry.event("attempt_started", 0, world_size=world.size, device=str(world.device), host=os.uname().nodename)
-        run = Run(recipe, folder, attempt, world, telemetry, stop)
+        timing = Timing(world.device)
+        watch = Watch(timing, world, folder, attempt, telemetry, recipe.guard.hang_seconds, last_words)
+        run = Run(recipe, folder, attempt, world, telemetry, stop, timing=timing)
         outcome = run.train()
         if world.leads:
             telemetry.event("ended", run.progress.step, outcome=outcome, cause=None, evidence=[])
@@ -78,6 +87,8 @@ def train(recipe_url: str, folder, attempt: int, rank: int, stop) -> int:
             telemetry.event("ended", step, outcome="failed", cause=cause, evidence=evidence_of(error), rank=rank)
         return EXIT_FAILED
     finally:
+        if watch is not None:
+            watch.close()
         telemetry.close()
 
 
@@ -88,6 +99,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--attempt", type=int, help="number of this launch; default: one more than the folder has seen")
     about_patience = "seconds that an object store may be away before a write to it counts as failed; default: %(default)g"
     parser.add_argument("--patience", type=float, default=PATIENCE_SECONDS, help=about_patience)
+    parser.add_argument("--weights", help="a folder that diffusers loads: a new run begins with its transformer's weights, not by chance")
     return parser.parse_args(arguments)
 
 

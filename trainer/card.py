@@ -1,13 +1,15 @@
 """The card of an exported model: what it is, what it was made of and how to load it, as Markdown. A pure function of facts."""
 
 from dayrun.recipe import Recipe
+from trainer.samples import stage_at
 from trainer.trained import Trained
 
 FLOOR = 0.05
 """The floor that diffusers' pixel pipeline puts under times when it turns x̂0 into a velocity."""
 
 
-def card(trained: Trained, losses: list[float], dollars: float | None) -> str:
+def card(trained: Trained, losses: list[float], dollars: float | None, pipeline: str | None, beyond: bool) -> str:
+    """`pipeline`: the class of diffusers that draws with it; `beyond`: whether its transformer has weights that diffusers does not know."""
     recipe, step = trained.recipe, trained.manifest["step"]
     parameters = sum(weight.numel() for weight in trained.model.parameters())
     facts = [
@@ -37,19 +39,34 @@ pipeline_tag: text-to-image
 
 ## Use
 
-{usage(recipe)}"""
+{usage(stage_at(recipe, step)[0], pipeline, beyond)}"""
 
 
-def usage(recipe: Recipe) -> str:
-    if recipe.objective.prediction != "x":
-        return """The transformer outputs velocities, which no pipeline of diffusers for pixels expects; load it by itself:
+def usage(recipe: Recipe, pipeline: str | None, beyond: bool) -> str:
+    """How to draw with it; `recipe` is that of the stage."""
+    trust = ", trust_remote_code=True" if beyond else ""
+    why = "\nIts transformer has weights that diffusers has no place for: its source is in `transformer/routed.py`.\n" if beyond else ""
+    if pipeline is None:
+        module, name = ("routed", "RoutedTransformer") if beyond else ("diffusers", "PRXTransformer2DModel")
+        given = "velocities" if recipe.objective.prediction == "velocity" else "clean latents"
+        return f"""The transformer outputs {given}, which no pipeline of diffusers for its input expects; load it by itself:
 
 ```python
-from diffusers import PRXTransformer2DModel
+from {module} import {name}
 
-transformer = PRXTransformer2DModel.from_pretrained("FOLDER", subfolder="transformer")
+transformer = {name}.from_pretrained("FOLDER", subfolder="transformer")
 ```
-"""
+{why}"""
+    if recipe.latents is not None:
+        source, samples = recipe.latents.source, recipe.samples
+        return f"""```python
+from diffusers import PRXPipeline
+
+# tower and tokenizer: of {recipe.text.source}; autoencoder: {source}, scaling {recipe.latents.scaling:g}, shift {recipe.latents.shift:g}
+pipe = PRXPipeline.from_pretrained("FOLDER", text_encoder=tower, tokenizer=tokenizer, vae=autoencoder{trust})
+pipe("a prompt", num_inference_steps={samples.steps}, guidance_scale={samples.guidance:g}, use_resolution_binning=False)
+```
+{why}"""
     samples, shift = recipe.samples, recipe.samples.shift or recipe.objective.times.shift
     floor = recipe.objective.velocity_floor
     differs = (
@@ -59,7 +76,7 @@ transformer = PRXTransformer2DModel.from_pretrained("FOLDER", subfolder="transfo
 from diffusers import PRXPixelPipeline
 
 # tower and tokenizer: of {recipe.text.source}
-pipe = PRXPixelPipeline.from_pretrained("FOLDER", text_encoder=tower, tokenizer=tokenizer)
+pipe = PRXPixelPipeline.from_pretrained("FOLDER", text_encoder=tower, tokenizer=tokenizer{trust})
 pipe("a prompt", num_inference_steps={samples.steps}, guidance_scale={samples.guidance:g}, use_resolution_binning=False)
 ```
 
@@ -70,4 +87,23 @@ levels = [{shift:g} * t / (1 + {shift - 1:g} * t) for t in (1 - i / {samples.ste
 pipe.scheduler.set_shift(1.0)
 pipe("a prompt", timesteps=[1000 * level for level in levels], guidance_scale={samples.guidance:g}, use_resolution_binning=False)
 ```
-{differs}"""
+{differs}{why}{self_guided(recipe)}"""
+
+
+def self_guided(recipe: Recipe) -> str:
+    if recipe.routing is None:
+        return ""
+    share = f"{recipe.routing.rate:g} of the image tokens skip blocks {recipe.routing.start} to {recipe.routing.end}"
+    return f"""
+It was trained with routing ({share}), after which it is better guided by its own routed pass than by the empty prompt, as the samples of
+the run are. `pipeline.py` does that; a picture follows from its prompt and seed:
+
+```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained(
+    "FOLDER", custom_pipeline="FOLDER/pipeline.py", trust_remote_code=True, text_encoder=tower, tokenizer=tokenizer
+)
+pipe("a prompt", seeds=[0])
+```
+"""

@@ -7,6 +7,7 @@ state means is the trainer's business; here it is tensors by name.
 
 import errno
 import hashlib
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,14 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.tensor import DTensor
 
 from dayrun.recipe import Checkpoints
 from dayrun.run_folder import RunFolder
-from trainer.parallel import World
+from trainer.parallel import local
 from trainer.staging import staging
+from trainer.world import World
 
 State = dict[str, dict[str, Tensor]]
 MANIFEST = "complete.json"
@@ -38,6 +42,26 @@ class BadCheckpoint(Exception):
 class Saved:
     seconds: float
     bytes: int
+
+
+def snapshot(state: State, into: State | None = None) -> State:
+    """A copy of `state` in this machine's memory, sharded as it is; `into` is an earlier one whose memory is used again.
+
+    The copies are under way together, and all are there on return: from then on the training may change what it has.
+    """
+    copies: State = {}
+    for part, tensors in state.items():
+        copies[part] = {}
+        for name, tensor in tensors.items():
+            mine = local(tensor.detach())
+            buffer = into[part][name] if into else torch.empty_like(mine, device="cpu", pin_memory=mine.is_cuda)
+            local(buffer).copy_(mine, non_blocking=True)
+            if isinstance(tensor, DTensor) and not isinstance(buffer, DTensor):
+                buffer = DTensor(buffer, tensor._spec, requires_grad=False)  # from_local would move it to the mesh's device
+            copies[part][name] = buffer
+    if torch.cuda.is_available():
+        torch.cuda.current_stream().synchronize()
+    return copies
 
 
 def digest(path: Path) -> str:
@@ -65,7 +89,8 @@ def save(folder: RunFolder, world: World, state: State, step: int, attempt: int,
         world.together(clear)
         with files_to_be(folder, world, where) as path:
             with quiet():
-                dcp.save(state, storage_writer=dcp.FileSystemWriter(path, single_file_per_rank=True, thread_count=1))
+                writer = dcp.FileSystemWriter(path, single_file_per_rank=True, thread_count=1)
+                dcp.save(state, storage_writer=writer, process_group=world.group)
             described = world.together(lambda: handed_over(folder, world.rank, path, where))
         files = {name: entry for ranks in described for name, entry in ranks.items()}
         world.together(complete)
@@ -151,6 +176,23 @@ def fetch(folder: RunFolder, where: str, path: Path, manifest: dict[str, Any]) -
             compare(name, wanted, folder.prefix.size(key), lambda key=key, file=file: folder.prefix.get_file(key, file))
         except FileNotFoundError as error:
             raise BadCheckpoint(f"{name} is missing") from error
+
+
+def read_back(folder: RunFolder, step: int) -> int:
+    """Prove the checkpoint of `step` by reading all of it, as a resume would; its bytes. One process does it alone.
+
+    Raises BadCheckpoint when it does not hold, OSError when nobody can tell.
+    """
+    manifest, where = read_manifest(folder, step), folder.checkpoint_key(step)
+    inner = next(name for name in manifest["files"] if name.endswith(METADATA)).rpartition("/")[0]
+    if folder.prefix.path is not None:
+        prove(folder.prefix.path / where, manifest)
+        shapes(folder.prefix.path / where / inner)
+    else:
+        with tempfile.TemporaryDirectory(prefix="dayrun-proof-") as name:
+            fetch(folder, where, Path(name), manifest)
+            shapes(Path(name) / inner)
+    return sum(entry["bytes"] for entry in manifest["files"].values())
 
 
 def compare(name: str, wanted: dict[str, Any], size: int, sha256: Callable[[], str]) -> None:

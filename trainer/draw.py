@@ -21,7 +21,7 @@ from dayrun.draws import DrawRequest, draw_conflicts
 from dayrun.objects import Prefix
 from dayrun.recipe_errors import RecipeError, RecipeErrors, pointer
 from dayrun.run_folder import RunFolder, SampleIndex
-from trainer.samples import CHUNK, Prompts, about, draw_pictures, encode, png, stage_ends
+from trainer.samples import CHUNK, Prompts, about, draw_pictures, encode, png, stage_at
 from trainer.trained import Trained, alone, load_trained, recipe_of, told_when_it_fails
 
 SET = "draw"
@@ -58,10 +58,11 @@ def draw(folder: RunFolder, id: str, document: Any) -> None:
 def draw_chunks(folder: RunFolder, id: str, request: DrawRequest, trained: Trained, prompts: Prompts) -> None:
     """The pictures, and after every few of them the index, which is complete with the last."""
     step = trained.manifest["step"]
-    pixels = request.pixels or next(stage.pixels for stage, end in stage_ends(trained.recipe) if step <= end)
+    of_stage, stage = stage_at(trained.recipe, step)
+    pixels = request.pixels or stage.pixels
     asked = {"guidance": request.guidance, "steps": request.steps, "ema": trained.ema}
-    samples = trained.recipe.samples.model_copy(update={name: value for name, value in asked.items() if value is not None})
-    recipe = trained.recipe.model_copy(update={"samples": samples})
+    samples = of_stage.samples.model_copy(update={name: value for name, value in asked.items() if value is not None})
+    recipe = of_stage.model_copy(update={"samples": samples})
     index = SampleIndex(
         step=step, attempt=trained.manifest["attempt"], time=time.time(), complete=False, checkpoint=trained.digest, images=[]
     )

@@ -3,14 +3,17 @@
     python -m trainer.export RUN_FOLDER --id EXPORT [--step N|newest] [--dollars D]
 
 The averaged weights, when the run keeps any, in float32 safetensors under exports/<id>/transformer; parameter names are diffusers' own,
-so that this is a copy. The text tower is not copied: the card says where it comes from. Exit codes: 0 exported; 70 failed, for the cause
-that exports/<id>/error.json names; 2 wrong usage.
+so that this is a copy. What diffusers has no class for comes along as source: `pipeline.py` guides by the routed pass where the recipe
+routes, and the transformer of a model with SPRINT's fusion or with resolution as text tokens is in `transformer/routed.py`. The text tower
+is not copied: the card says where it comes from. Exit codes: 0 exported; 70 failed, for the cause that exports/<id>/error.json names; 2
+wrong usage.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -19,15 +22,19 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from dayrun.layers import sprint_of
 from dayrun.objects import Prefix
 from dayrun.recipe import Recipe
 from dayrun.run_folder import ExportManifest, RunFolder
 from trainer.card import card
+from trainer.samples import stage_at
 from trainer.trained import alone, load_trained, recipe_of, told_when_it_fails
 
 DIFFUSERS = "0.42.0"
 """The first release whose PRX transformer and pixel pipeline have everything that is written here."""
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+SOURCE = Path(__file__).with_name("pipeline.py")
+"""Standing alone, with settings that an export replaces by the run's own."""
 
 
 def main() -> int:
@@ -46,14 +53,20 @@ def export(folder: RunFolder, id: str, step: int | None, dollars: float | None) 
     recipe = recipe_of(folder)
     with alone(recipe.hardware) as world:
         trained = load_trained(folder, world, recipe, step, ema=None)
+    step, pipeline = trained.manifest["step"], pipeline_of(recipe)
+    of_stage, _ = stage_at(recipe, step)
     documents = {
         "transformer/config.json": as_json(transformer_config(recipe)),
         "scheduler/scheduler_config.json": as_json(scheduler_config(recipe)),
         "recipe.json": as_json(recipe.model_dump(mode="json")),
-        "README.md": card(trained, losses_before(folder, trained.manifest["step"]), dollars).encode(),
+        "README.md": card(trained, losses_before(folder, step), dollars, pipeline, beyond_diffusers(recipe)).encode(),
     }
-    if recipe.objective.prediction == "x":  # diffusers' pixel pipeline takes the model's output for x̂0
-        documents["model_index.json"] = as_json(model_index(recipe))
+    if pipeline is not None:
+        documents["model_index.json"] = as_json(model_index(recipe, pipeline))
+    if pipeline == "PRXPixelPipeline" and of_stage.routing is not None:
+        documents["pipeline.py"] = source(of_stage)
+    if beyond_diffusers(recipe):
+        documents["transformer/routed.py"] = source(of_stage)
     where = folder.export_key(id)
     folder.prefix.delete_all(where)  # what an earlier try has left
     files: dict[str, dict[str, Any]] = {}
@@ -66,7 +79,6 @@ def export(folder: RunFolder, id: str, step: int | None, dollars: float | None) 
     for name, data in documents.items():
         folder.prefix.put(f"{where}/{name}", data)
         files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    step = trained.manifest["step"]
     manifest = ExportManifest(step=step, checkpoint=trained.digest, ema=trained.ema, time=time.time(), files=files)
     folder.prefix.put(f"{where}/complete.json", as_json(manifest))
     print(f"step {step} exported to {folder.prefix.url}/{where}", flush=True)
@@ -74,9 +86,13 @@ def export(folder: RunFolder, id: str, step: int | None, dollars: float | None) 
 
 def transformer_config(recipe: Recipe) -> dict[str, Any]:
     """What `PRXTransformer2DModel.from_pretrained` reads."""
-    model = recipe.model
-    return {
-        "_class_name": "PRXTransformer2DModel",
+    model, sprint = recipe.model, sprint_of(recipe)
+    more = {
+        "sprint_blocks": [sprint.start, sprint.end] if sprint else None,
+        "resolution_tokens": model.resolution_conditioning == "token",
+    }
+    return (more if beyond_diffusers(recipe) else {}) | {
+        "_class_name": "RoutedTransformer" if beyond_diffusers(recipe) else "PRXTransformer2DModel",
         "_diffusers_version": DIFFUSERS,
         "in_channels": model.in_channels,
         "patch_size": model.patch_size,
@@ -92,6 +108,21 @@ def transformer_config(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def beyond_diffusers(recipe: Recipe) -> bool:
+    """Whether the model has weights that diffusers' transformer has no place for."""
+    return sprint_of(recipe) is not None or recipe.model.resolution_conditioning == "token"
+
+
+def source(recipe: Recipe) -> bytes:
+    """`pipeline.py` with the settings of the run, as its stage sees them."""
+    samples, routing, shift = recipe.samples, recipe.routing, recipe.samples.shift or recipe.objective.times.shift
+    settings = {"start": routing.start, "end": routing.end, "rate": routing.rate} if routing else {}
+    settings |= {"steps": samples.steps, "guidance": samples.guidance, "shift": shift, "velocity_floor": recipe.objective.velocity_floor}
+    text, replaced = re.subn(r"(?m)^SETTINGS: .*$", f"SETTINGS: dict[str, Any] = {settings}", SOURCE.read_text())
+    assert replaced == 1
+    return text.encode()
+
+
 def scheduler_config(recipe: Recipe) -> dict[str, Any]:
     """What `FlowMatchEulerDiscreteScheduler.from_pretrained` reads: the grid that the run's own samples are drawn on."""
     return {
@@ -103,19 +134,25 @@ def scheduler_config(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def model_index(recipe: Recipe) -> dict[str, Any]:
-    """What `PRXPixelPipeline.from_pretrained` reads. The tower and its tokenizer are given to it by whoever loads it."""
+def pipeline_of(recipe: Recipe) -> str | None:
+    """diffusers' pipeline for such a model: for pixels one that takes its output for x̂0, for latents one that takes it for a velocity."""
+    if recipe.latents is None:
+        return "PRXPixelPipeline" if recipe.objective.prediction == "x" else None
+    return "PRXPipeline" if recipe.objective.prediction == "velocity" else None
+
+
+def model_index(recipe: Recipe, pipeline: str) -> dict[str, Any]:
+    """What the pipeline's `from_pretrained` reads. Tower, tokenizer and autoencoder are given to it by whoever loads it."""
+    pixels = {"prompt_max_tokens": recipe.text.tokens, "noise_scale": recipe.objective.noise_scale}
     return {
-        "_class_name": "PRXPixelPipeline",
+        "_class_name": pipeline,
         "_diffusers_version": DIFFUSERS,
-        "transformer": ["diffusers", "PRXTransformer2DModel"],
+        "transformer": ["routed", "RoutedTransformer"] if beyond_diffusers(recipe) else ["diffusers", "PRXTransformer2DModel"],
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "text_encoder": [None, None],
         "tokenizer": [None, None],
         "default_sample_size": recipe.stages[-1].pixels,
-        "prompt_max_tokens": recipe.text.tokens,
-        "noise_scale": recipe.objective.noise_scale,
-    }
+    } | (pixels if pipeline == "PRXPixelPipeline" else {"vae": [None, None]})
 
 
 def losses_before(folder: RunFolder, step: int, most: int = 100) -> list[float]:

@@ -14,18 +14,35 @@ from trainer.text import TowerError
 
 
 class StopSignal:
-    """Set by SIGTERM or SIGINT. Installed first thing: a process with pid 1 ignores both unless it handles them itself."""
+    """Set by SIGTERM or SIGINT. Installed first thing: a process with pid 1 ignores both unless it handles them itself.
+
+    SIGUSR1 asks for a checkpoint after this step, SIGUSR2 for a profile of the next ones: one signal to any rank, all of them do it.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self.checkpoint_asked = False
+        self.profile_asked = False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, self._receive)
 
     def __bool__(self) -> bool:
         return self.name is not None
 
+    def take_wishes(self) -> tuple[bool, bool]:
+        """(checkpoint now, profile): what was asked for since the last call."""
+        taken = self.checkpoint_asked, self.profile_asked
+        self.checkpoint_asked = self.checkpoint_asked and not taken[0]
+        self.profile_asked = self.profile_asked and not taken[1]
+        return taken
+
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self.name = signal.Signals(number).name
+        if number == signal.SIGUSR1:
+            self.checkpoint_asked = True
+        elif number == signal.SIGUSR2:
+            self.profile_asked = True
+        else:
+            self.name = signal.Signals(number).name
 
 
 class DataFault(Exception):

@@ -13,8 +13,9 @@ from dayrun.recipe import Recipe
 from dayrun.recipe_errors import RecipeError, RecipeErrors
 from dayrun.rules import load
 from dayrun.run_folder import Fork, RunFolder
-from trainer import checkpoint
+from trainer import checkpoint, imported
 from trainer.faults import StorageFault
+from trainer.objective.representation import PROJECTOR
 from trainer.parallel import World
 
 
@@ -23,6 +24,8 @@ def take_over(fork: Fork, recipe: Recipe, world: World, model: nn.Module, state:
 
     Raises RecipeErrors (cause `spec`) when it cannot fit: with the tensor, both shapes, and the field of the recipe behind it.
     """
+    if config := imported.configuration(fork["from"], world):
+        return imported.take_over(fork, config, recipe, world, model)
     parent, step = RunFolder(Prefix(fork["from"])), fork["step"]
     document, steps, digest = world.together(
         lambda: (parent.recipe(), parent.checkpoints(), parent.checkpoint_digest(step)) if world.leads else ({}, [], None)
@@ -33,13 +36,28 @@ def take_over(fork: Fork, recipe: Recipe, world: World, model: nn.Module, state:
     wanted = state if fork["weights"] == "all" else {fork["weights"]: dict(model.state_dict())}
     try:
         with checkpoint.at_hand(parent, world, step) as (files, manifest):
-            refuse_what_does_not_fit(checkpoint.shapes(files), wanted, source, recipe)
+            there = checkpoint.shapes(files)
+            if fork["weights"] != "all":
+                there, wanted = without_other_projectors(there, wanted)
+            refuse_what_does_not_fit(there, wanted, source, recipe)
             if conflicts := fork_conflicts(source, recipe, fork["weights"], step):
                 raise RecipeErrors(conflicts)
             checkpoint.load(files, wanted)
     except checkpoint.BadCheckpoint as error:
         raise StorageFault(f"fork.json: the checkpoint of step {step} in {fork['from']} does not hold: {error}") from error
     return manifest, digest
+
+
+def without_other_projectors(
+    there: dict[str, tuple[int, ...]], wanted: checkpoint.State
+) -> tuple[dict[str, tuple[int, ...]], checkpoint.State]:
+    """Both without the projectors of representation alignment, unless they are alike: no picture needs one, and ours can learn anew."""
+    ours = {f"{part}.{name}": tuple(tensor.shape) for part, tensors in wanted.items() for name, tensor in tensors.items()}
+    beside = {name for name in [*there, *ours] if name.startswith(tuple(f"{part}.{PROJECTOR}" for part in wanted))}
+    if all(there.get(name) == ours.get(name) for name in beside):
+        return there, wanted
+    kept = {part: {name: tensor for name, tensor in tensors.items() if f"{part}.{name}" not in beside} for part, tensors in wanted.items()}
+    return {name: shape for name, shape in there.items() if name not in beside}, kept
 
 
 def refuse_what_does_not_fit(there: dict[str, tuple[int, ...]], wanted: checkpoint.State, parent: Recipe, child: Recipe) -> None:

@@ -5,6 +5,7 @@ together. There is no parallelism, precision or compilation here: `parallel.py` 
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dayrun.recipe import Model as ModelFields
+from dayrun.recipe import Routing
 
 TIME_WIDTH = 256
 TIME_FACTOR = 1000.0
@@ -19,11 +21,40 @@ PERIOD = 10_000
 EPSILON = 1e-6
 
 
-def sinusoid(values: Tensor, width: int) -> Tensor:
-    """Sinusoidal embedding, cosines first: (n,) of any float dtype → (n, width) float32. Source: Vaswani et al. 2017, §3.5."""
+@dataclass(frozen=True)
+class Route:
+    """Which image tokens go through the blocks `start` … `end`, both inclusive; the others skip them. Drawn outside the model
+    (`routing.py`), so that a forward that is done again, to recompute activations, sees the same tokens."""
+
+    kept: Tensor  # (b, k) int64, 1 ≤ k ≤ tokens: places in the patch grid, row by row; ascending and different within a row
+    start: int
+    end: int
+    detach: bool = False
+    """No gradient through the tokens that skip."""
+
+    def kept_in(self, block: int) -> Tensor | None:
+        """The places whose tokens block `block` sees, (b, k); None: all of them."""
+        return self.kept if self.start <= block <= self.end else None
+
+
+def gather_tokens(tokens: Tensor, kept: Tensor) -> Tensor:
+    """The tokens at `kept`: (b, n, width), (b, k) → (b, k, width)."""
+    return tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def put_back(tokens: Tensor, kept: Tensor, into: Tensor) -> Tensor:
+    """`into` (b, n, width) with its tokens at `kept` (b, k) replaced by `tokens` (b, k, width)."""
+    return into.scatter(1, kept[..., None].expand_as(tokens), tokens)
+
+
+def sinusoid(values: Tensor, width: int, factor: float = 1.0) -> Tensor:
+    """Sinusoidal embedding of factor·values, cosines first: (n,) of any float dtype → (n, width) float32.
+
+    The factor comes last, as in diffusers: at angles of 1,000 another order of products is off by 1e-4. Source: Vaswani et al. 2017, §3.5.
+    """
     half = width // 2
     frequencies = torch.exp(-math.log(PERIOD) * torch.arange(half, dtype=torch.float32, device=values.device) / half)
-    angles = values.float()[:, None] * frequencies
+    angles = factor * (values.float()[:, None] * frequencies)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -55,7 +86,8 @@ def rotary_table(rows: int, columns: int, axes: tuple[int, int], theta: int, dev
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turns interleaved pairs of the last dimension: x (…, tokens, head width), table from `rotary_table`; float32 inside."""
+    """Turns interleaved pairs of the last dimension: x (b, heads, tokens, head width), table from `rotary_table` or its rows of each
+    image, (2, b, 1, tokens, head width); float32 inside."""
     swapped = x.float().unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     return (x.float() * table[0] + swapped * table[1]).type_as(x)
 
@@ -96,6 +128,20 @@ class ResolutionEmbedder(nn.Module):
 
     def forward(self, height: Tensor, width: Tensor, dtype: torch.dtype) -> Tensor:
         return self.mlp(torch.cat([sinusoid(height, TIME_WIDTH // 2), sinusoid(width, TIME_WIDTH // 2)], dim=-1).to(dtype))
+
+
+class ResolutionTokens(nn.Module):
+    """Height and width in cells, 128 sinusoids each, to one more text token each (`token` conditioning)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.h_embedder = Embedder(TIME_WIDTH // 2, width)
+        self.w_embedder = Embedder(TIME_WIDTH // 2, width)
+
+    def forward(self, height: Tensor, width: Tensor, dtype: torch.dtype) -> Tensor:
+        """(b,), (b,) → (b, 2, width)."""
+        tall, wide = sinusoid(height, TIME_WIDTH // 2).to(dtype), sinusoid(width, TIME_WIDTH // 2).to(dtype)
+        return torch.stack([self.h_embedder(tall), self.w_embedder(wide)], dim=1)
 
 
 class Modulation(nn.Module):
@@ -163,6 +209,30 @@ class Block(nn.Module):
         return image + gate_m * self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
 
 
+class Sprint(nn.Module):
+    """SPRINT's way back: what a block left out is filled with a learned token, and all is fused with what was there before
+    (Park et al. 2025, §3.2). The fusion is part of the model wherever tokens skip or not, at sampling too."""
+
+    def __init__(self, width: int, start: int, end: int) -> None:
+        super().__init__()
+        self.start, self.end = start, end
+        self.mask = nn.Parameter(torch.zeros(width))
+        self.fuse = nn.Linear(2 * width, width)
+
+    def initialise(self) -> None:
+        """The mean of before and after: while blocks still pass tokens through, the fusion does too, and both sides get a gradient."""
+        nn.init.zeros_(self.mask)
+        nn.init.zeros_(self.fuse.bias)
+        with torch.no_grad():
+            self.fuse.weight.copy_(torch.eye(self.fuse.out_features).repeat(1, 2) / 2)
+
+    def forward(self, before: Tensor, after: Tensor, kept: Tensor | None) -> Tensor:
+        """before (b, n, width), after (b, n or k, width), kept (b, k) or None where nothing skipped → (b, n, width)."""
+        if kept is not None:
+            after = put_back(after, kept, self.mask.to(after.dtype).expand_as(before))
+        return self.fuse(torch.cat([before, after], dim=-1))
+
+
 class FinalLayer(nn.Module):
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -177,7 +247,8 @@ class FinalLayer(nn.Module):
 class Denoiser(nn.Module):
     """Noisy pictures, their noise levels and their captions' states in; the recipe's prediction (x̂0 or velocity) out."""
 
-    def __init__(self, fields: ModelFields) -> None:
+    def __init__(self, fields: ModelFields, sprint: Routing | None = None) -> None:
+        """`sprint`: the recipe's SPRINT routing, if any of its stages has one; its weights are part of the model from the first on."""
         super().__init__()
         self.fields = fields
         width, patch = fields.hidden_size, fields.in_channels * fields.patch_size**2
@@ -187,9 +258,12 @@ class Denoiser(nn.Module):
             self.img_in = nn.Sequential(nn.Linear(patch, fields.bottleneck_size), nn.Linear(fields.bottleneck_size, width))
         self.time_in = Embedder(TIME_WIDTH, width)
         self.txt_in = nn.Linear(fields.text_width, width)
-        self.resolution_embedder = ResolutionEmbedder(width) if fields.resolution_conditioning == "vec" else None
+        self.resolution_embedder: nn.Module | None = None
+        if fields.resolution_conditioning != "none":
+            self.resolution_embedder = (ResolutionEmbedder if fields.resolution_conditioning == "vec" else ResolutionTokens)(width)
         self.blocks = nn.ModuleList([Block(width, fields.heads, fields.mlp_ratio) for _ in range(fields.depth)])
         self.final_layer = FinalLayer(width, patch)
+        self.sprint = Sprint(width, sprint.start, sprint.end) if sprint else None
         self.initialise()
 
     def initialise(self) -> None:
@@ -203,28 +277,80 @@ class Denoiser(nn.Module):
         for linear in [*zeroed, self.final_layer.linear, self.final_layer.adaLN_modulation[1]]:
             nn.init.zeros_(linear.weight)  # pyright: ignore[reportArgumentType]
             nn.init.zeros_(linear.bias)  # pyright: ignore[reportArgumentType]
+        if self.sprint is not None:
+            self.sprint.initialise()
 
-    def forward(self, noisy: Tensor, time: Tensor, text: Tensor, text_mask: Tensor | None = None) -> Tensor:
-        """noisy (b, channels, h, w), time (b,) in [0, 1], text (b, m, text_width), text_mask (b, m) bool → like `noisy`."""
+    def forward(
+        self,
+        noisy: Tensor,
+        time: Tensor,
+        text: Tensor,
+        text_mask: Tensor | None = None,
+        route: Route | None = None,
+        tap: int | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """noisy (b, channels, h, w), time (b,) in [0, 1], text (b, m, text_width), text_mask (b, m) bool → like `noisy`.
+
+        With `tap` also the output of that block: (b, tokens it saw, width), of `route.kept_in(tap)` where tokens skip it.
+        """
         _, _, height, width = noisy.shape
-        fields = self.fields
-        image = self.img_in(patchify(noisy, fields.patch_size))
-        words = self.txt_in(text)
-        rotary = rotary_table(
-            height // fields.patch_size,
-            width // fields.patch_size,
-            (fields.rotary_axes[0], fields.rotary_axes[1]),
-            fields.rotary_theta,
-            noisy.device,
-        )
-        moment = self.time_in(sinusoid(time * TIME_FACTOR, TIME_WIDTH).to(image.dtype))
-        if self.resolution_embedder is not None:
-            size = torch.ones(len(noisy), device=noisy.device)
-            moment = moment + self.resolution_embedder(size * height, size * width, moment.dtype)
-        mask = None
-        if text_mask is not None:
-            mask = F.pad(text_mask.bool(), (0, image.shape[1]), value=True)[:, None, None, :]
+        image = self.img_in(patchify(noisy, self.fields.patch_size))
+        moment, words, text_mask = self.conditions(time, text, text_mask, height, width, image.dtype)
         activated = F.silu(moment)
-        for block in self.blocks:
-            image = block(image, words, activated, rotary, mask)
-        return unpatchify(self.final_layer(image, moment), fields.patch_size, height, width)
+        rotary = self.rotary(height, width, noisy.device)
+        outside = inside = rotary, keys_mask(text_mask, image.shape[1])
+        if route is not None:
+            # rotary rows travel with their tokens: (2, b, 1, k, head width)
+            inside = rotary[:, route.kept].unsqueeze(2), keys_mask(text_mask, route.kept.shape[1])
+        span, before, features = self.span(route), image, None
+        for index, block in enumerate(self.blocks):
+            if index == span.start:
+                before = image
+                image = image if route is None else gather_tokens(image, route.kept)
+            image = block(image, words, activated, *(inside if index in span else outside))
+            if index == tap:
+                features = image
+            if index == span.stop - 1:
+                image = self.restored(before, image, route)
+        output = unpatchify(self.final_layer(image, moment), self.fields.patch_size, height, width)
+        return output if features is None else (output, features)
+
+    def conditions(
+        self, time: Tensor, text: Tensor, text_mask: Tensor | None, height: int, width: int, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The moment (b, hidden), text tokens (b, m, hidden) and which of them are real, with the size of the picture in one of the two."""
+        moment, words = self.time_in(sinusoid(time, TIME_WIDTH, TIME_FACTOR).to(dtype)), self.txt_in(text)
+        if self.resolution_embedder is not None:
+            one = torch.ones(len(text), device=text.device)
+            told = self.resolution_embedder(one * height, one * width, dtype)
+            if self.fields.resolution_conditioning == "vec":
+                moment = moment + told
+            else:
+                words = torch.cat([told, words], dim=1)
+                text_mask = None if text_mask is None else F.pad(text_mask.bool(), (told.shape[1], 0), value=True)
+        return moment, words, text_mask
+
+    def rotary(self, height: int, width: int, device: torch.device) -> Tensor:
+        patch, (rows, columns) = self.fields.patch_size, self.fields.rotary_axes
+        return rotary_table(height // patch, width // patch, (rows, columns), self.fields.rotary_theta, device)
+
+    def span(self, route: Route | None) -> range:
+        """The blocks that tokens may skip; SPRINT's fusion follows them whether tokens do or not."""
+        own = None if self.sprint is None else range(self.sprint.start, self.sprint.end + 1)
+        routed = None if route is None else range(route.start, route.end + 1)
+        if own and routed and own != routed:
+            raise ValueError(f"tokens skip blocks {routed}, and SPRINT's fusion is around {own}")
+        return own or routed or range(-1, -1)
+
+    def restored(self, before: Tensor, after: Tensor, route: Route | None) -> Tensor:
+        """All tokens after the last block that some skip: put back in their places unchanged (TREAD), or by SPRINT's fusion."""
+        if route is not None and route.detach:  # the same values, with a gradient through the kept ones alone
+            before = put_back(gather_tokens(before, route.kept), route.kept, before.detach())
+        if self.sprint is not None:
+            return self.sprint(before, after, route.kept if route is not None else None)
+        return after if route is None else put_back(after, route.kept, before)
+
+
+def keys_mask(text_mask: Tensor | None, image_tokens: int) -> Tensor | None:
+    """Which keys are real, of [text, image]: (b, m) bool → (b, 1, 1, m + image_tokens)."""
+    return None if text_mask is None else F.pad(text_mask.bool(), (0, image_tokens), value=True)[:, None, None, :]

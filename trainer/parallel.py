@@ -1,138 +1,114 @@
-"""Everything that depends on there being several processes or a particular device, applied to the model from outside.
+"""How the model is laid over the processes and devices, applied to it from outside: sharding, precision, compilation, recomputation.
 
-Today every rank holds the whole model and gradients are averaged. Sharding belongs here too and nowhere else.
+`replicate`: every process holds the whole model. `full`: each holds a slice of every weight (FSDP2; Zhao et al. 2023). `hybrid`: slices
+within a node, copies across nodes. Weights are gathered once a step and kept for forward and backward (as ZeRO-2 does; Rajbhandari et al.
+2020). Names of parameters never change. Gradients are averaged by `gradients.py`.
 """
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import checkpoint
 
 from dayrun.recipe import Hardware
+from trainer.precision import autocast, refuse_float8_where_there_is_none, use_float8
+from trainer.world import World, join, leave
 
-T = TypeVar("T")
+__all__ = ["World", "autocast", "gathered", "join", "leave", "local", "mesh_shape", "prepare"]
 
-
-@dataclass(frozen=True)
-class World:
-    """This process among its peers."""
-
-    rank: int
-    size: int
-    device: torch.device
-    node: int = 0
-    leads_node: bool = True
-    """The one rank of its machine that fills and clears what all of them share there."""
-
-    @property
-    def leads(self) -> bool:
-        """Rank 0: the only one that writes shared objects of the run folder."""
-        return self.rank == 0
-
-    def barrier(self) -> None:
-        dist.barrier()
-
-    def agree(self, value: Any) -> Any:
-        """Rank 0's `value`, on every rank. Small Python objects only."""
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
-
-    def gather(self, value: Any) -> list[Any]:
-        """Every rank's `value`, in order of rank, on every rank. Small Python objects only."""
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
-        return values
-
-    def together(self, action: Callable[[], T]) -> list[T]:
-        """What `action` returned on every rank; raises on every rank what it raised on the first, so that none waits for one that left."""
-        result, error = None, None
-        try:
-            result = action()
-        except Exception as raised:
-            error = raised
-        outcomes = self.gather((result, error))
-        for _, first in outcomes:
-            if first is not None:
-                raise error or first
-        return [result for result, _ in outcomes]
+REPLICATE, SHARD = "replicate", "shard"
+VARIANTS = 256
+"""Compiled variants a block may have: one for each aspect bucket, with and without routing, for training and for drawing."""
 
 
-def join(hardware: Hardware) -> World:
-    """Join the process group that torchrun's environment describes; a process started without torchrun is a world of one."""
-    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if hardware.accelerator == "cpu" or not torch.cuda.is_available():
-        device, backend = torch.device("cpu"), "gloo"
-        cores = hardware.threads_per_process or max(1, (os.cpu_count() or 1) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-        torch.set_num_threads(cores)
-    else:
-        device, backend = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))), "cpu:gloo,cuda:nccl"
-        torch.cuda.set_device(device)
-    store = None if "MASTER_ADDR" in os.environ else dist.HashStore()
-    dist.init_process_group(backend, rank=rank, world_size=size, store=store, timeout=timedelta(minutes=10))
-    return World(rank, size, device, int(os.environ.get("GROUP_RANK", 0)), int(os.environ.get("LOCAL_RANK", 0)) == 0)
+def mesh_shape(sharding: Literal["replicate", "full", "hybrid"], size: int, processes_per_node: int) -> tuple[int, int]:
+    """(copies of the model, slices of each) for `size` processes, of which consecutive ones share a node.
 
-
-def leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    Where nodes are not whole, as after a resume at another size, `hybrid` slices over all processes: that always fits the memory.
+    """
+    if sharding == "replicate":
+        return size, 1
+    if sharding == "full" or size % processes_per_node:
+        return 1, size
+    return size // processes_per_node, processes_per_node
 
 
 def prepare(model: nn.Module, hardware: Hardware, world: World) -> nn.Module:
-    """`model` on its device, the same weights on every rank, its blocks compiled when the recipe says so. Names stay as they were."""
-    model.to(world.device)
+    """`model` on its device, the same weights on every rank, as the recipe's /hardware says. Its blocks are `model.blocks`."""
+    precision = hardware.precision
+    model.to(world.device, torch.bfloat16 if precision.weights == "bfloat16" else None)
     for tensor in model.state_dict().values():
         dist.broadcast(tensor, src=0)
-    if hardware.compile:
-        for block in model.blocks:  # pyright: ignore[reportGeneralTypeIssues]
-            block.compile()
+    blocks: list[nn.Module] = list(model.blocks)  # pyright: ignore[reportArgumentType]
+    if precision.compute == "float8":
+        refuse_float8_where_there_is_none(world.device)
+        for block in blocks:
+            use_float8(block)
+    for block in blocks:
+        # of `forward` and not of the module: what gathers weights hangs on the module's call and stays outside of both
+        if hardware.compile:
+            block.forward = torch.compile(block.forward, dynamic=False, recompile_limit=VARIANTS)
+        if hardware.activation_checkpointing:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+    copies, slices = mesh_shape(hardware.sharding, world.size, hardware.processes_per_node)
+    if slices > 1:
+        shard(model, blocks, hardware, world, copies, slices)
     return model
 
 
-def autocast(hardware: Hardware, world: World) -> torch.autocast:
-    """Compute in bfloat16 where the recipe asks for it; weights and optimizer state stay float32."""
-    return torch.autocast(world.device.type, torch.bfloat16, enabled=hardware.precision.compute == "bfloat16")
+def shard(model: nn.Module, blocks: list[nn.Module], hardware: Hardware, world: World, copies: int, slices: int) -> None:
+    """Slice every weight of `model` over `slices` ranks, the same on `copies` groups of them; one gathering for each block."""
+    kind = world.device.type
+    if copies > 1:
+        mesh = init_device_mesh(kind, (copies, slices), mesh_dim_names=(REPLICATE, SHARD))
+    else:
+        mesh = init_device_mesh(kind, (slices,), mesh_dim_names=(SHARD,))
+    narrow = hardware.precision.compute != "float32"
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if narrow else None,
+        reduce_dtype=torch.float32,
+        # autocast decides what is computed in which format, as it does without sharding: only the transport is narrow
+        cast_forward_inputs=False,
+        param_dtype_override_fn=kept_wide if narrow else None,
+    )
+    for module in [*blocks, model]:
+        fully_shard(module, mesh=mesh, reshard_after_forward=False, mp_policy=policy)
+    for module in sharded_modules(model):
+        module.set_force_sum_reduction_for_comms(kind == "cpu")  # gloo does not average
+    sharded_modules(model)[0].set_reduce_scatter_unused_params(True)  # a part that a stage does not use has zero gradient, not none
 
 
-class Gradients:
-    """All gradients as views of one buffer, so that one collective averages them and one product gives their norm.
+def kept_wide(weight: nn.Parameter) -> torch.dtype | None:
+    """The norms' weights are used in float32, and they are vectors; so are biases, which autocast narrows later."""
+    return weight.dtype if weight.ndim < 2 else None
 
-    The layout is fixed, unlike that of DistributedDataParallel's buckets, which are rebuilt after the first step: sums are added in the
-    same order before and after a resume, which is what makes a resume exact to the bit.
-    """
 
-    EXTRAS = 2  # the loss, and how many ranks were told to stop, ride along in the same collective
+def sharded_modules(model: nn.Module) -> list[FSDPModule]:
+    """Everything that gathers its weights by itself, the model first; empty when nothing is sharded."""
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
-    def __init__(self, model: nn.Module, world: World) -> None:
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self._world = world
-        self._buffer = torch.zeros(sum(w.numel() for w in weights) + self.EXTRAS, device=world.device)
-        self._values = self._buffer[: -self.EXTRAS]
-        offset = 0
-        for weight in weights:
-            weight.grad = self._values[offset : offset + weight.numel()].view_as(weight)
-            offset += weight.numel()
 
-    def zero(self) -> None:
-        self._buffer.zero_()
+def local(tensor: Tensor) -> Tensor:
+    """This rank's slice of `tensor`, in the same memory; the tensor itself when it is not sharded."""
+    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor  # to_local() would make a node of autograd
 
-    def average(self, loss: Tensor, stop: bool) -> tuple[float, bool]:
-        """Averages gradients over ranks; returns the mean loss and whether any rank wants to stop, the same on every rank."""
-        self._buffer[-2], self._buffer[-1] = loss.detach(), float(stop)
-        if self._world.size > 1:
-            dist.all_reduce(self._buffer)
-            self._buffer[:-1] /= self._world.size
-        mean_loss, stops = self._buffer[-2:].tolist()
-        return mean_loss, stops > 0
 
-    def clip(self, limit: float | None) -> float:
-        """Scales all gradients so that their norm is at most `limit`; returns the norm before that."""
-        norm = float(self._values.norm())
-        if limit is not None and norm > limit:
-            self._values.mul_(limit / norm)
-        return norm
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """Whole weights on every rank inside this block, so that ranks may call the model a different number of times. All ranks enter."""
+    modules = sharded_modules(model)
+    for module in modules:
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.reshard()

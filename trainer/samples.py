@@ -10,12 +10,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dayrun.recipe import Recipe, SampleSet
+from dayrun.recipe import Recipe, SampleSet, Stage
 from dayrun.run_folder import RunFolder, SampleImage, SampleIndex
 from trainer.flow import euler, sampling_grid, start_noise, velocity_of
+from trainer.model import Route
+from trainer.padding import trimmed
 from trainer.parallel import World
+from trainer.routing import route
 from trainer.text import TowerError, clean, load_text_encoder
 
+SEED = 0
+"""Of which tokens skip in the routed pass: with the picture's own seed in the place of a position, it is the same in every run."""
 CHUNK = 16
 """Pictures that one rank draws at a time: small enough that a person sees them come."""
 
@@ -42,7 +47,7 @@ def encode(recipe: Recipe, texts: list[str], world: World) -> Prompts:
     """Load the text tower on rank 0, encode `texts` and the empty prompt, let the tower go, share the states. Raises TowerError."""
     encoded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if world.leads:
-        tower = load_text_encoder(recipe.text.source, recipe.text.tokens)
+        tower = load_text_encoder(recipe.text.source, recipe.text.tokens, recipe.text.encoder)
         if tower.width != recipe.model.text_width:
             because = f"its states are {tower.width} wide, /model/text_width is {recipe.model.text_width}: the model learnt from another"
             raise TowerError(f"/text/source: {recipe.text.source!r}: {because}")
@@ -54,28 +59,37 @@ def encode(recipe: Recipe, texts: list[str], world: World) -> Prompts:
 
 @torch.no_grad()
 def draw_pictures(model: nn.Module, recipe: Recipe, prompts: Prompts, texts: list[str], seeds: list[int], pixels: int) -> Tensor:
-    """Draw one picture a text: (n, channels, pixels, pixels) float32 in [−1, 1]. Classifier-free guidance (Ho & Salimans 2022, eq. 6)."""
+    """Draw one picture a text: (n, channels, pixels, pixels) float32 in [−1, 1], or its latents. `recipe` is that of the stage.
+
+    Guided by the empty prompt (Ho & Salimans 2022, eq. 6), or, where the recipe routes, by the model's own routed pass with the same
+    prompt, since the former is poor after training with routing. Which tokens that pass leaves out follows from the picture's seed.
+    """
     fields, objective = recipe.samples, recipe.objective
     device = next(model.parameters()).device
-    shape = (recipe.model.in_channels, pixels, pixels)
+    side = pixels // (recipe.latents.downscale if recipe.latents else 1)
+    shape = (recipe.model.in_channels, side, side)
     start = torch.cat([start_noise(seed, shape, objective.noise_scale) for seed in seeds]).to(device)
-    text, mask = prompts.of(texts, device)
     guided = fields.guidance != 1.0
-    if guided:
-        empty, empty_mask = prompts.of([""] * len(texts), device)
-        text, mask = torch.cat([text, empty]), torch.cat([mask, empty_mask])
-    used = mask.any(dim=0)  # columns that are padding in every row cost time and change nothing
-    text, mask = text[:, used], mask[:, used]
+    tokens = (side // recipe.model.patch_size) ** 2
+    skipping = route(SEED, seeds, tokens, recipe.routing, device) if guided and fields.self_guidance else None
+    with_empty = guided and skipping is None
+    shown = texts + [""] * len(texts) if with_empty else texts
+    text, mask = trimmed(*prompts.of(shown, torch.device("cpu")))
+    text, mask = text.to(device), mask if mask is None else mask.to(device)
 
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        if not guided:
-            return velocity_of(model(x, t, text, mask).float(), x, t, objective)
-        twice, times = torch.cat([x, x]), torch.cat([t, t])
-        told, free = velocity_of(model(twice, times, text, mask).float(), twice, times, objective).chunk(2)
-        return free + fields.guidance * (told - free)
+    def velocity(x: Tensor, t: Tensor, skipping: Route | None = None) -> Tensor:
+        return velocity_of(model(x, t, text, mask, skipping).float(), x, t, objective)
+
+    def guided_velocity(x: Tensor, t: Tensor) -> Tensor:
+        if with_empty:
+            strong, weak = velocity(torch.cat([x, x]), torch.cat([t, t])).chunk(2)
+        else:
+            strong, weak = velocity(x, t), velocity(x, t, skipping)
+        return weak + fields.guidance * (strong - weak)
 
     grid = sampling_grid(fields.steps, fields.shift or objective.times.shift)
-    return euler(velocity, start, grid).clamp(-1, 1)
+    drawn = euler(guided_velocity if guided else velocity, start, grid)
+    return drawn if recipe.latents else drawn.clamp(-1, 1)
 
 
 def due(sample_set: SampleSet, step: int, total_steps: int) -> bool:
@@ -103,7 +117,8 @@ def draw_sets(
     Every rank calls it with the same arguments. A set that an earlier attempt finished at this step is not drawn again. Raises on
     every rank: OSError when the store takes no pictures, StaleAttempt when the folder belongs to a later attempt.
     """
-    pixels = next(s.pixels for s, end in stage_ends(recipe) if step <= end)
+    recipe, stage = stage_at(recipe, step)
+    pixels = stage.pixels
     index = world.together(lambda: read_index(folder, step, attempt) if world.leads else None)[0]
     assert index is not None
 
@@ -137,7 +152,13 @@ def draw_sets(
     world.together(lambda: put([]) if world.leads else None)
 
 
-def stage_ends(recipe: Recipe) -> list[tuple]:
+def stage_at(recipe: Recipe, step: int) -> tuple[Recipe, Stage]:
+    """The stage that ends at `step` or is under way, and the recipe as it sees it."""
+    index = next(i for i, (_, end) in enumerate(stage_ends(recipe)) if step <= end)
+    return recipe.at_stage(index), recipe.stages[index]
+
+
+def stage_ends(recipe: Recipe) -> list[tuple[Stage, int]]:
     """Each stage with the number of steps done when it ends."""
     ends, done = [], 0
     for stage in recipe.stages:

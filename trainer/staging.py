@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainer.parallel import World
+from trainer.world import World
 
 BEGINS = "dayrun-staging-"
 

@@ -1,5 +1,6 @@
 """Metrics and typed events on their way into the run folder. Writing never stops training: lines wait until the store takes them."""
 
+import math
 import sys
 import threading
 import time
@@ -34,9 +35,12 @@ class Telemetry:
         print(f"[rank {self._rank}] step {step}: {type} {data}", flush=True)
 
     def metric(self, step: int, **values: float) -> None:
+        """What is no number (a skipped step's loss, the mean of nothing) is left out: JSON has no way to say it."""
         if self._rank == 0:
             now = round(time.time(), 3)
             for name, value in values.items():
+                if not math.isfinite(value):
+                    continue
                 self._metrics.write({"step": step, "name": name, "value": value, "time": now})
 
     def check(self) -> None:

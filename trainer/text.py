@@ -5,7 +5,6 @@ It knows nothing of the denoiser. The towers' own library is imported only when 
 
 import html
 import importlib
-import os
 import unicodedata
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +12,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from dayrun.recipe import Recipe
+from dayrun.recipe_errors import RecipeErrors
+from trainer.cleaning import deepfloyd
+from trainer.parallel import World
+from trainer.pretrained import files_of, load_strictly
+
 PACKAGE = "package:"
+AT = "/text/source"
 UNUSED = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
 """Keys that may be there or not: buffers that old checkpoints saved, and a pooler whose output is not used here."""
+DECODER = ("model.decoder.", "decoder.", "lm_head.", "model.lm_head.")
+"""The half of a T5Gemma checkpoint that writes text."""
+
+Encoder = Literal["t5gemma", "qwen3_vl", "transformers"]
+Cleaning = Literal["deepfloyd", "light", "none"]
 
 
 class TowerError(Exception):
@@ -23,53 +34,109 @@ class TowerError(Exception):
 
 
 class TextEncoder:
-    """A loaded tower. `encode` is the only thing it does."""
+    """A loaded tower: captions to states, and nothing else."""
 
-    def __init__(self, model: Any, tokenizer: Any, tokens: int) -> None:
-        self._model, self._tokenizer, self._tokens = model, tokenizer, tokens
+    def __init__(self, model: Any, tokenizer: Any, tokens: int, cleaning: Cleaning = "none") -> None:
+        self._model, self._tokenizer, self._tokens, self._cleaning = model, tokenizer, tokens, cleaning
+        self._tokenizer.padding_side = "right"  # a caption's states must not depend on how far it is from the end
         self.width: int = model.config.hidden_size
 
     @torch.no_grad()
+    def states(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        """The last hidden states on the tower's device: (n, tokens, width) float32, and which tokens are real: (n, tokens) bool on the CPU.
+
+        Longer captions are cut. Padding is zero, so that shards compress and compare.
+        """
+        cleaned = [clean(caption, self._cleaning) for caption in captions]
+        found = self._tokenizer(cleaned, padding="max_length", truncation=True, max_length=self._tokens, return_tensors="pt")
+        mask, device = found["attention_mask"].bool(), next(self._model.parameters()).device
+        output = self._model(**{name: tensor.to(device) for name, tensor in found.items()}).last_hidden_state
+        # chosen and not multiplied: a caption without tokens may have states that are no numbers
+        return torch.where(mask.to(device)[..., None], output.float(), 0.0), mask
+
     def encode(self, captions: list[str], batch: int = 64) -> tuple[Tensor, Tensor]:
-        """The last hidden states: (n, tokens, width) float32, and which tokens are real: (n, tokens) bool. Longer captions are cut."""
-        states, masks = [], []
-        for first in range(0, len(captions), batch):
-            tokens = self._tokenizer(
-                captions[first : first + batch], padding="max_length", truncation=True, max_length=self._tokens, return_tensors="pt"
-            )
-            output = self._model(**tokens).last_hidden_state
-            states.append(output.float() * tokens["attention_mask"][..., None])  # padding is zero, so that shards compress and compare
-            masks.append(tokens["attention_mask"].bool())
-        return torch.cat(states), torch.cat(masks)
+        """`states` of many captions, `batch` at a time, all on the CPU."""
+        chunks = [self.states(captions[first : first + batch]) for first in range(0, len(captions), batch)]
+        return torch.cat([states.cpu() for states, _ in chunks]), torch.cat([masks for _, masks in chunks])
 
 
-def load_text_encoder(source: str, tokens: int) -> TextEncoder:
-    """The tower at `source`: `package:NAME` (weights inside an installed Python package), a folder, or a hub name.
+def load_text_encoder(
+    source: str, tokens: int, encoder: Encoder = "transformers", world: World | None = None, cleaning: Cleaning = "none"
+) -> TextEncoder:
+    """The tower at `source`: `package:NAME` (weights inside an installed Python package), a folder, an object-store prefix or a hub name.
 
-    Raises TowerError when it is not there, or when its checkpoint lacks a weight or has one that the architecture does not know.
+    Without `world`, this process loads it alone, on the CPU in float32. With it, every rank must call, and gets it on its own device, in
+    bfloat16 where that is an accelerator. Raises TowerError when it is not there, or when its checkpoint lacks a weight or has one that the
+    architecture does not know.
     """
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
+    import transformers
 
-    logging.disable_progress_bar()  # it would fill the log with half-drawn lines
-
-    place = folder_in_package(source.removeprefix(PACKAGE)) if source.startswith(PACKAGE) else source
-    if os.sep in str(place) and not Path(place).is_dir() and str(place).count("/") != 1:
-        raise TowerError(f"/text/source: {source!r}: there is no such folder")
-    local = Path(place).is_dir()
+    place = str(folder_in_package(source.removeprefix(PACKAGE))) if source.startswith(PACKAGE) else source
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local)
-        model, report = AutoModel.from_pretrained(place, local_files_only=local, output_loading_info=True, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise TowerError(f"/text/source: {source!r} cannot be loaded: {str(error).splitlines()[0]}") from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        wrong = sorted(str(key) for key in report.get(kind) or () if key not in UNUSED)
-        if wrong:
-            raise TowerError(
-                f"/text/source: {source!r}: {len(wrong)} {kind.replace('_', ' ')} of {type(model).__name__} ({', '.join(wrong[:3])}, …): "
-                "the tower would run with random weights; point to a complete checkpoint of this class"
-            )
-    return TextEncoder(model.eval().requires_grad_(False), tokenizer, tokens)
+        with files_of(place, AT, world) as folder:
+            try:
+                tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            except (OSError, ValueError) as error:
+                raise TowerError(f"{AT}: {source!r}: its tokenizer cannot be loaded: {str(error).splitlines()[0]}") from error
+            model = LOADERS[encoder](folder, source)
+    except RecipeErrors as error:
+        raise TowerError(str(error)) from error
+    if world is not None:
+        model.to(world.device, torch.float32 if world.device.type == "cpu" else torch.bfloat16)
+    return TextEncoder(model, tokenizer, tokens, cleaning)
+
+
+def tower_of(recipe: Recipe, world: World) -> TextEncoder | None:
+    """The tower that cleans and encodes captions while a run trains, on every rank; None where their states come from the shards."""
+    text = recipe.text
+    if text.precomputed:
+        return None
+    tower = load_text_encoder(text.source, text.tokens, text.encoder, world, text.cleaning)
+    if tower.width != recipe.model.text_width:
+        raise TowerError(f"/model/text_width: {recipe.model.text_width}: the states of {text.source} are {tower.width} wide")
+    return tower
+
+
+def load_any(folder: Path, source: str) -> Any:
+    """Whatever encoder the folder's config.json names."""
+    import transformers
+
+    return load_strictly(transformers.AutoModel, folder, AT, source, ignored=UNUSED)
+
+
+def load_t5gemma(folder: Path, source: str) -> Any:
+    """The encoder of a T5Gemma checkpoint, which holds a decoder too."""
+    import transformers
+
+    config = config_of(folder, source, "t5gemma")
+    config.is_encoder_decoder = False  # transformers' encoder class asks for it
+    return load_strictly(transformers.T5GemmaEncoderModel, folder, AT, source, ignored=DECODER, config=config).encoder
+
+
+def load_qwen3_vl(folder: Path, source: str) -> Any:
+    """The language model of a Qwen3-VL checkpoint: loaded as what was saved, since its bare class finds no weight under its own names."""
+    import transformers
+
+    config_of(folder, source, "qwen3_vl")
+    model = load_strictly(transformers.Qwen3VLForConditionalGeneration, folder, AT, source).model.language_model
+    model.config.use_cache = False
+    return model
+
+
+LOADERS = {"t5gemma": load_t5gemma, "qwen3_vl": load_qwen3_vl, "transformers": load_any}
+
+
+def config_of(folder: Path, source: str, kind: str) -> Any:
+    """The folder's config.json. Raises TowerError when it is not of the model type `kind`."""
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise TowerError(f"{AT}: {source!r}: its config.json cannot be read: {str(error).splitlines()[0]}") from error
+    if config.model_type != kind:
+        raise TowerError(f"{AT}: {source!r} is a {config.model_type!r} and /text/encoder says {kind!r}: they must name the same tower")
+    return config
 
 
 def folder_in_package(name: str) -> Path:
@@ -77,14 +144,14 @@ def folder_in_package(name: str) -> Path:
     try:
         package = importlib.import_module(name)
     except ImportError as error:
-        raise TowerError(f"/text/source: package:{name}: no such package is installed; pip install {name.replace('_', '-')}") from error
+        raise TowerError(f"{AT}: package:{name}: no such package is installed; pip install {name.replace('_', '-')}") from error
     return Path(package.get_model_path())
 
 
-def clean(caption: str, how: Literal["deepfloyd", "light", "none"]) -> str:
+def clean(caption: str, how: Cleaning) -> str:
     """A caption as the tower should see it. `light`: unicode to its composed form, HTML entities twice undone, white space collapsed."""
-    if how == "none":
-        return caption
+    if how == "deepfloyd":
+        return deepfloyd(caption)
     if how == "light":
         return " ".join(html.unescape(html.unescape(unicodedata.normalize("NFC", caption))).split())
-    raise TowerError(f"/text/cleaning: {how!r} is not there yet; use 'light' or 'none'")
+    return caption

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dayrun.layers import sprint_of
 from dayrun.recipe import Hardware, Recipe
 from dayrun.recipe_errors import RecipeError, RecipeErrors
 from dayrun.rules import load
@@ -15,6 +16,7 @@ from trainer import checkpoint
 from trainer.faults import StorageFault, cause_of, evidence_of
 from trainer.model import Denoiser
 from trainer.parallel import World, join, leave
+from trainer.schedule import after_stages, with_stage_steps
 
 
 def recipe_of(folder: RunFolder) -> Recipe:
@@ -28,6 +30,7 @@ class Trained:
 
     model: Denoiser
     recipe: Recipe
+    """Its stages as long as they were until then."""
     manifest: dict[str, Any]
     digest: str
     ema: bool
@@ -57,14 +60,15 @@ def load_trained(folder: RunFolder, world: World, recipe: Recipe, step: int | No
     averaged = recipe.ema is not None if ema is None else ema
     if averaged and recipe.ema is None:
         raise RecipeErrors([RecipeError("/ema", True, "the run keeps no averaged weights (its /ema is null)", [False])])
-    model = Denoiser(recipe.model).to(world.device).eval()
+    model = Denoiser(recipe.model, sprint_of(recipe)).to(world.device).eval()
     because = ""
     for candidate in [step] if step is not None else reversed(steps):
         digest = folder.checkpoint_digest(candidate)
         try:
             with checkpoint.at_hand(folder, world, candidate) as (files, manifest):
                 checkpoint.load(files, {"ema" if averaged else "model": dict(model.state_dict())})
-            return Trained(model, recipe, manifest, digest or "", averaged)
+            course = with_stage_steps(recipe, after_stages(recipe, manifest.get("stages_ended", [])))
+            return Trained(model, course, manifest, digest or "", averaged)
         except checkpoint.BadCheckpoint as error:
             because = f"the checkpoint of step {candidate} in {folder.prefix.url} does not hold: {error}"
     raise StorageFault(because)

@@ -14,12 +14,22 @@ const SAID = {
   checkpoint_rejected: (d) => `Checkpoint of step ${count(d.checkpoint)} rejected: ${d.because}`,
   samples_drawn: (d) => `Samples drawn: ${d.images} of ${d.set} in ${number(d.seconds)} s`,
   bad_samples: (d) => [`Bad samples skipped: ${d.count}`, (d.first ?? []).map((one) => `; ${one.file} #${one.sample}: ${one.because}`)],
+  step_skipped: (d) => [`Step skipped: loss ${d.loss}, gradient norm ${d.gradient_norm}`, (d.where ?? []).map((one) => `; rank ${one.rank}, samples ${one.samples.join(', ')}`)],
+  loss_spike: (d) => `Loss spike: ${number(d.loss)}, lately at most ${number(d.usual)}`,
+  rolled_back: (d) => `Back to the checkpoint of step ${count(d.checkpoint)}, with other data: ${d.because}`,
+  straggler: (d) => `Rank ${d.rank} on ${d.host} is slow: ${number(d.seconds)} s a step, median ${number(d.median)} s`,
+  straggler_over: (d) => `Rank ${d.rank} on ${d.host} is as fast as the others again`,
+  hang: (d) => [`No step for ${number(d.seconds)} s`, d.ranks?.length > 0 && `: rank ${d.ranks.join(', ')}`, d.silent?.length > 0 && ' is silent'],
+  evaluated: (d) => ['Measured', ...Object.entries(d.metrics ?? {}).map(([name, value], i) => `${i ? ', ' : ': '}${name} ${number(value)}`)],
+  evaluation_failed: (d) => `Evaluation failed: ${d.because}`,
+  samples_postponed: (d) => `Samples of ${d.set} put off: ${d.because}`,
+  profiled: (d) => `Profile of ${d.steps} steps: ${d.file}`,
   stop_requested: (d) => `Told to stop (${d.signal})`,
   stop_sent: (d) => `Sent ${d.signal}`,
   stop_forced: (d) => `Stopped by force after ${number(d.waited_seconds)} s`,
   ended: (d) => [`Trainer ended: ${d.outcome}`, d.cause && ` (${words(d.cause)}`, d.cause && d.rank !== undefined && `, rank ${d.rank}`, d.cause && ')'],
 }
-const BAD = ['checkpoint_failed', 'checkpoint_rejected', 'bad_samples', 'stop_forced']
+const BAD = ['checkpoint_failed', 'checkpoint_rejected', 'bad_samples', 'stop_forced', 'step_skipped', 'rolled_back', 'straggler', 'hang', 'evaluation_failed']
 
 const words = (name) => String(name).replaceAll('_', ' ')
 

@@ -12,7 +12,7 @@ from trainer.parallel import leave
 def train_here(recipe: dict[str, Any], folder: RunFolder) -> int:
     """Train in this process, as the trainer's own `main` does but for its output and its signals; the exit code."""
     folder.put_recipe(recipe)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)}
     try:
         return train(f"{folder.prefix.url}/recipe.json", folder, folder.newest_attempt() + 1, 0, StopSignal())
     finally:

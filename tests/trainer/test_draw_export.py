@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, PRXPixelPipeline, PRXTransformer2DModel
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, PRXPipeline, PRXPixelPipeline, PRXTransformer2DModel
+from safetensors.torch import save_file
 
 from dayrun import builtin
 from dayrun.objects import Prefix
+from dayrun.rules import load
 from dayrun.run_folder import EXIT_FAILED, RunFolder
 from tests.tiny import tiny_recipe, write_data
 from tests.trainer.here import train_here
 from trainer import draw, export
 from trainer.flow import sampling_grid, start_noise
+from trainer.model import Denoiser
 from trainer.samples import Prompts, draw_pictures, encode
 from trainer.text import TowerError
 from trainer.trained import Trained, alone, load_trained, recipe_of
@@ -161,6 +164,122 @@ def test_diffusers_pipeline_draws_the_runs_own_pictures_from_the_same_noise(run:
         output_type="pt",
     ).images
     torch.testing.assert_close(theirs.clamp(-1, 1), drawn, atol=1e-4, rtol=1e-4)
+
+
+def states_of(width: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Of two prompts, with padding."""
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.arange(16) < 12
+    return {text: (torch.randn(16, width, generator=generator), mask) for text in ("", "a fig")}
+
+
+@pytest.mark.parametrize(
+    ("routing", "resolution"), [({"kind": "tread"}, "vec"), ({"kind": "sprint", "rate": 0.75}, "token")], ids=["tread", "sprint"]
+)
+def test_an_export_guides_by_the_routed_pass_as_the_run_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_data: Path, routing: dict, resolution: str
+):
+    model = tiny_recipe(tiny_data)["model"] | {"depth": 3, "resolution_conditioning": resolution}
+    samples = {"steps": 3, "guidance": 3.0}
+    sections = {"model": model, "routing": routing | {"start": 1, "end": 1}, "samples": samples, "ema": {"decay": 0.0, "every": 1}}
+    run = RunFolder(Prefix(tmp_path / "run"))
+    assert train_here(tiny_recipe(tiny_data, steps=8, processes=1, **sections), run) == 0
+    assert call(monkeypatch, export, run.prefix.url, "--id", "e") == 0
+    assert run.prefix.path is not None
+    folder = run.prefix.path / "exports" / "e"
+    ours = trained(run, 8, None)
+    states = {text: (state[:4], mask[:4]) for text, (state, mask) in states_of(8).items()}
+    states["a fig"] = (states["a fig"][0], torch.tensor([True, True, False, False]))
+    given = {
+        "prompt_embeds": torch.stack([states["a fig"][0]] * 2),
+        "prompt_attention_mask": torch.stack([states["a fig"][1]] * 2),
+        "output_type": "pt",
+    }
+
+    pipe = DiffusionPipeline.from_pretrained(
+        folder, custom_pipeline=str(folder / "pipeline.py"), trust_remote_code=True, text_encoder=None, tokenizer=None
+    )
+    pipe.set_progress_bar_config(disable=True)
+    assert isinstance(pipe, PRXPixelPipeline)
+    theirs = pipe(seeds=[3, 2**40], height=8, width=8, **given).images
+    drawn = draw_pictures(ours.model, ours.recipe, Prompts(states), ["a fig"] * 2, [3, 2**40], 8)
+    torch.testing.assert_close(theirs.clamp(-1, 1), drawn, atol=1e-4, rtol=1e-4)
+    assert pipe.config.default_sample_size == 8
+    torch.testing.assert_close(pipe(**given).images, pipe(seeds=[0, 1], **given).images)  # of the stage's size and with seeds by default
+
+    # and diffusers' own pipeline draws from the same folder, guided by the empty prompt
+    plain = ours.recipe.model_copy(update={"samples": ours.recipe.samples.model_copy(update={"self_guidance": False})})
+    by_prompt = draw_pictures(ours.model, plain, Prompts(states), ["a fig"], [3], 8)
+    pipe = PRXPixelPipeline.from_pretrained(folder, trust_remote_code=True, text_encoder=None, tokenizer=None)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler.set_shift(1.0)
+    theirs = pipe(
+        latents=start_noise(3, (3, 8, 8), 1.0),
+        timesteps=(1000 * sampling_grid(3, 1.0)[:-1]).tolist(),
+        guidance_scale=3.0,
+        prompt_embeds=states["a fig"][0][None],
+        prompt_attention_mask=states["a fig"][1][None],
+        negative_prompt_embeds=states[""][0][None],
+        negative_prompt_attention_mask=states[""][1][None],
+        height=8,
+        width=8,
+        use_resolution_binning=False,
+        output_type="pt",
+    ).images
+    torch.testing.assert_close(theirs.clamp(-1, 1), by_prompt, atol=1e-4, rtol=1e-4)
+    assert (by_prompt - drawn[:1]).abs().max() > 1e-3
+    card = (folder / "README.md").read_text()
+    assert ("transformer/routed.py" in card) == (resolution == "token")
+    assert "seeds=[0]" in card
+
+
+def test_a_latent_model_draws_in_diffusers_latent_pipeline(tmp_path: Path):
+    """The trainer cannot train one yet: its tensors, its sampler and what is written of it are tried on drawn weights."""
+    latents = {"autoencoder": "flux1", "source": "black-forest-labs/FLUX.1-dev", "downscale": 8, "scaling": 0.36, "shift": 0.12}
+    sections = {
+        "model": tiny_recipe("")["model"] | {"in_channels": 16, "patch_size": 2, "bottleneck_size": None},
+        "objective": {"prediction": "velocity", "times": {"shift": 1.0}},
+        "samples": {"steps": 3, "guidance": 3.0},
+        "stages": [{"name": "one", "pixels": 64, "steps": 100, "batch_size": 8}],
+        "latents": latents,
+    }
+    recipe = load(tiny_recipe("nowhere", **sections), for_training=False)
+    ours = Denoiser(recipe.model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in ours.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
+    pipeline = export.pipeline_of(recipe)
+    assert pipeline == "PRXPipeline"
+    for name, document in {
+        "model_index.json": export.model_index(recipe, pipeline),
+        "transformer/config.json": export.transformer_config(recipe),
+        "scheduler/scheduler_config.json": export.scheduler_config(recipe),
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(export.as_json(document))
+    save_file(ours.state_dict(), tmp_path / export.WEIGHTS, {"format": "pt"})
+    pipe = DiffusionPipeline.from_pretrained(tmp_path, text_encoder=None, tokenizer=None, vae=None)
+    assert isinstance(pipe, PRXPipeline)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler.set_shift(1.0)
+    states = {text: (state[:4], mask[:4]) for text, (state, mask) in states_of(8).items()}
+    theirs = pipe(
+        latents=start_noise(3, (16, 8, 8), 1.0),
+        timesteps=(1000 * sampling_grid(3, 1.0)[:-1]).tolist(),
+        guidance_scale=3.0,
+        prompt_embeds=states["a fig"][0][None],
+        prompt_attention_mask=states["a fig"][1][None],
+        negative_prompt_embeds=states[""][0][None],
+        negative_prompt_attention_mask=states[""][1][None],
+        height=64,
+        width=64,
+        use_resolution_binning=False,
+        output_type="latent",
+    ).images
+    drawn = draw_pictures(ours, recipe, Prompts(states), ["a fig"], [3], 64)
+    assert drawn.shape == (1, 16, 8, 8)
+    torch.testing.assert_close(theirs, drawn, atol=1e-4, rtol=1e-4)
 
 
 def test_the_card_says_what_it_was_made_of(run: RunFolder, monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ from dayrun.recipe import merge_patch
 from dayrun.run_folder import EXIT_FAILED, Fork, RunFolder, Weights
 from tests.tiny import tiny_recipe
 from tests.trainer.here import train_here
+from trainer import export
 
 STEPS = 40
 
@@ -84,3 +85,34 @@ def test_a_fork_of_a_checkpoint_that_is_gone_says_which_there_are(parent: RunFol
     assert ended["cause"] == "spec"
     assert "no complete checkpoint of step 30" in ended["evidence"][-1]
     assert "nearest: 20, 40" in ended["evidence"][-1]
+
+
+def test_a_run_begins_with_the_weights_of_a_diffusers_folder(parent: RunFolder, recipe: dict, tmp_path: Path):
+    export.export(parent, "e", 20, None)
+    child = RunFolder(Prefix(tmp_path / "child"))
+    child.put_fork({"from": f"{parent.prefix.url}/exports/e", "step": 0, "weights": "model"})
+    short = {"stages": [recipe["stages"][0] | {"steps": 10}]}
+    assert train_here(recipe | short, child) == 0
+    told_of, files = told(child, "forked")[0], parent.export_manifest("e")["files"]
+    assert told_of["digest"] == files[export.WEIGHTS]["sha256"]
+    same = forked(parent, tmp_path / "same", "ema")  # what was exported
+    assert train_here(recipe | short, same) == 0
+    assert losses(child) == losses(same)  # bitwise
+
+
+def test_a_diffusers_folder_that_does_not_fit_names_the_fields(parent: RunFolder, recipe: dict, tmp_path: Path):
+    export.export(parent, "other", 20, None)
+    child = RunFolder(Prefix(tmp_path / "child"))
+    child.put_fork({"from": f"{parent.prefix.url}/exports/other", "step": 0, "weights": "model"})
+    model = {"heads": 1, "rotary_axes": [8, 8], "resolution_conditioning": "vec"}
+    assert train_here(merge_patch(recipe, {"model": model}), child) == EXIT_FAILED
+    ended = told(child, "ended")[0]
+    assert ended["cause"] == "spec"
+    said = " ".join(ended["evidence"])
+    for part in (
+        "/model/heads: 1: the folder's transformer says num_heads 2; nearest: 2",
+        "/model/rotary_axes",
+        "/model/resolution_conditioning",
+    ):
+        assert part in said
+    assert losses(child) == {}

@@ -7,14 +7,20 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from dayrun.objects import Prefix
+from dayrun.recipe import Hardware
+from dayrun.recipe_errors import RecipeErrors
 from dayrun.run_folder import RunFolder
 from service.parts import S3
 from service.stack import BUCKET
 from tests.conftest import ROOT, until
+from tests.networks import write_dinov3
 from tests.tiny import tiny_recipe
 from tests.trainer.here import train_here
+from trainer.objective.teachers import load_vit
+from trainer.trained import alone
 
 STEPS = 60
 
@@ -115,3 +121,17 @@ def test_a_store_that_is_away_costs_a_checkpoint_and_not_a_line(tmp_path: Path, 
         assert folder.checkpoints() == [580, 600]
     finally:
         server.stop()
+
+
+def test_a_frozen_network_comes_from_an_object_store(bucket: str, tmp_path: Path):
+    prefix = Prefix(f"{bucket}/networks/vit")
+    for file in write_dinov3(tmp_path).iterdir():
+        prefix.put_file(file.name, file)
+    hardware = Hardware(accelerator="cpu", threads_per_process=1, compile=False)
+    with alone(hardware) as world:
+        ours = load_vit(prefix.url, "/representation/teacher", hardware, world)
+        same = load_vit(str(tmp_path), "/representation/teacher", hardware, world)
+        picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(ours.features(picture), same.features(picture))
+        with pytest.raises(RecipeErrors, match="nothing lies under this prefix"):
+            load_vit(f"{bucket}/networks/none", "/representation/teacher", hardware, world)

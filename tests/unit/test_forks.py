@@ -26,6 +26,8 @@ def recipe(patch: dict) -> Recipe:
         ({"model": {"resolution_conditioning": "vec"}}, "model", ["/model/resolution_conditioning"]),
         ({"model": {"rotary_theta": 500}, "optimizer": {"kind": "adamw"}, "ema": None}, "ema", []),
         ({"model": {"rotary_theta": 500}}, "all", ["/model/rotary_theta"]),
+        ({"routing": {"kind": "sprint", "start": 0, "end": 1}}, "ema", ["/routing"]),
+        ({"routing": {"kind": "tread", "start": 0, "end": 1}}, "all", []),
         ({"optimizer": {"kind": "adamw"}, "ema": None}, "all", ["/optimizer/kind", "/ema"]),
         ({"objective": {"prediction": "velocity"}}, "all", ["/objective/prediction"]),
         ({"stages": [PARENT["stages"][0] | {"steps": 10}]}, "all", ["/stages"]),
@@ -55,6 +57,7 @@ def test_averages_that_a_parent_never_kept_cannot_be_taken_over():
         {"bottleneck_size": None},
         {"text_width": 12},
         {"resolution_conditioning": "vec"},
+        {"resolution_conditioning": "token"},
     ],
 )
 def test_every_weight_whose_shape_differs_is_explained_by_a_field(patch: dict):

@@ -85,14 +85,14 @@ def test_what_the_trainer_cannot_do_stands_beside_the_estimate_once():
     fields = recipe()
     found = verdicts(plan(fields), "trainer")
     assert {(verdict.at, verdict.because) for verdict in found} == {(e.at, e.because) for e in supported.refusals(fields)}
-    assert len(found) == len({verdict.at for verdict in found}) > 5
+    assert len(found) == len({verdict.at for verdict in found}) > 1
     assert verdicts(plan(load(builtin.get("demo"))), "trainer") == []
 
 
 def test_a_feature_of_one_stage_alone_is_refused_too():
-    stages = [{"name": "one", "pixels": 512, "steps": 10, "batch_size": 32, "overrides": {"routing": {"rate": 0.5}}}]
-    found = verdicts(plan(recipe(routing=None, stages=stages, schedule={"warmup_steps": 0})), "trainer")
-    assert "/stages/0/overrides/routing" in [verdict.at for verdict in found]
+    stages = [{"name": "one", "pixels": 512, "steps": 10, "batch_size": 32, "overrides": {"data": {"buckets": "aspect"}}}]
+    found = verdicts(plan(recipe(data={"buckets": "square"}, stages=stages, schedule={"warmup_steps": 0})), "trainer")
+    assert "/stages/0/overrides/data/buckets" in [verdict.at for verdict in found]
 
 
 def test_what_was_guessed_is_told():
@@ -119,7 +119,7 @@ def test_the_table_says_what_it_takes_and_what_stands_in_the_way():
     for said in ("512px", "1024px", "steps/s", "in all", "LPIPS", "Newton–Schulz", "Muon's momentum", "peak", "/limits/hours"):
         assert said in done.output
     assert "This trainer cannot yet:" in done.output
-    assert "/routing: the trainer does not route tokens" in done.output
+    assert "/data/buckets: the trainer does not read aspect buckets" in done.output
     assert "whole schedule" not in done.output
 
 

@@ -31,7 +31,7 @@ def test_the_demo_can_be_trained_and_the_reference_names_what_is_missing():
     assert load(builtin.get("demo")).total_steps > 0
     with pytest.raises(RecipeErrors) as refused:
         load(builtin.get("prx-24h"))
-    assert {"/routing", "/representation", "/perceptual/lpips", "/perceptual/dino"} <= {error.at for error in refused.value.errors}
+    assert {"/data/buckets", "/data/sources/1/weight"} <= {error.at for error in refused.value.errors}
     assert all("yet" in error.because for error in refused.value.errors)
 
 

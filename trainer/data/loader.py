@@ -9,10 +9,10 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,8 +34,9 @@ SUBSTITUTES = 20
 class Batch:
     positions: list[int]  # (n,) places in the run's order; they seed every draw
     images: Tensor  # (n, 3, height, width) float32 in [−1, 1]
-    text: Tensor  # (n, tokens, width) float32
+    text: Tensor  # (n, tokens, width) float32; no tokens where captions are encoded while training
     text_mask: Tensor  # (n, tokens) bool
+    captions: list[str] = field(default_factory=list)  # only then
 
 
 @dataclass
@@ -52,18 +53,53 @@ def folder_of(url: str) -> Path:
     return Path(os.environ.get("DAYRUN_DATA", ".")) / url.removeprefix("file://")
 
 
-class Order:
-    """The endless stream of positions over `samples` samples."""
+class Sample(NamedTuple):
+    """One decoded sample."""
 
-    def __init__(self, samples: int, seed: int) -> None:
-        self.samples = samples
+    picture: np.ndarray  # (height, width, 3) uint8
+    text: np.ndarray  # (tokens, width)
+    mask: np.ndarray  # (tokens,)
+    caption: str  # empty where the shards have none
+
+
+def held_out(samples: int, share: float) -> np.ndarray:
+    """Which of `samples` samples are kept from training, (samples,) bool: about `share` of them, at least one, by a hash of their number.
+
+    The hash knows neither seed nor size of the set: runs with other seeds, and sets that have grown, hold the same ones out.
+    """
+    numbers = np.arange(1, samples + 1, dtype=np.uint64)
+    hashed = split_mix(numbers * np.uint64(0x9E3779B97F4A7C15))
+    held = hashed < np.uint64(int(share * 2**64) & (2**64 - 1))
+    if not held.any():
+        held[np.argmin(hashed)] = True
+    return held
+
+
+def split_mix(z: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele et al. 2014, fig. 16) on an array of uint64."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+class Order:
+    """The endless stream of positions over the samples that are trained on: all of `samples`, or those that `kept` names."""
+
+    def __init__(self, samples: int, seed: int, kept: np.ndarray | None = None) -> None:
+        self._kept = kept
+        self.samples = samples if kept is None else len(kept)
+        samples = self.samples
         # two epochs meet in one batch, and threads look ahead: keep a few permutations, not all
         self._permutation: Callable[[int], np.ndarray] = lru_cache(maxsize=4)(
             lambda epoch: np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(samples)
         )
 
     def sample_at(self, position: int) -> int:
-        return int(self._permutation(position // self.samples)[position % self.samples])
+        return self.trained(int(self._permutation(position // self.samples)[position % self.samples]))
+
+    def trained(self, which: int) -> int:
+        """The number in the data set of the `which`-th sample that is trained on."""
+        return which if self._kept is None else int(self._kept[which])
 
 
 class Loader:
@@ -79,8 +115,11 @@ class Loader:
         if self._ends[-1] == 0:
             raise DataFault(f"/data/sources: no samples in {[s.url for s in self._data.sources]}; convert some pictures first")
         for shards, source in zip(self._sets, self._data.sources, strict=True):
-            check_columns(set(shards.columns), self._data, source.url)
-        self.order = Order(int(self._ends[-1]), recipe.seed)
+            check_columns(set(shards.columns), self._data, recipe.text.precomputed, source.url)
+        held = self._held_out()
+        self.held_out: list[int] = np.flatnonzero(held).tolist() if held is not None else []
+        """Numbers of the samples that are not trained on, since the run is measured by them."""
+        self.order = Order(int(self._ends[-1]), recipe.seed, None if held is None else np.flatnonzero(~held))
         self.bad = BadSamples(first=[])
         self._on_bad = on_bad or (lambda _: None)
         self._lock = threading.Lock()
@@ -99,26 +138,42 @@ class Loader:
 
         return decoded_ahead(plan(), self.load)
 
+    def _held_out(self) -> np.ndarray | None:
+        evaluation, samples = self._recipe.evaluation, len(self)
+        if evaluation is None or evaluation.reference is not None:
+            return None
+        held = held_out(samples, evaluation.held_out)
+        if held.all():
+            because = f"it keeps all {samples} samples from training; a smaller share, or an /evaluation/reference, leaves some"
+            raise DataFault(f"/evaluation/held_out: {evaluation.held_out}: {because}")
+        return held
+
+    def __len__(self) -> int:
+        """Samples of all sources, held out or not."""
+        return int(self._ends[-1])
+
     def load(self, positions: list[int]) -> Batch:
         """Decode the samples at `positions`. Raises DataFault when too many cannot be read."""
-        pictures, texts, masks = zip(*(self._readable(position) for position in positions), strict=True)
+        pictures, texts, masks, captions = zip(*(self._readable(position) for position in positions), strict=True)
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-        return Batch(positions, images.contiguous(), torch.from_numpy(np.stack(texts)).float(), torch.from_numpy(np.stack(masks)).bool())
+        text, mask = torch.from_numpy(np.stack(texts)).float(), torch.from_numpy(np.stack(masks)).bool()
+        return Batch(positions, images.contiguous(), text, mask, list(captions))
 
-    def _readable(self, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _readable(self, position: int) -> Sample:
         """The sample at `position`, or a seeded substitute when it is bad: the same on every rank and in every attempt."""
         index = self.order.sample_at(position)
         with self._lock:
             self.bad.seen += 1
         for attempt in range(SUBSTITUTES):
             try:
-                return self._decode(index, position)
+                return self.decode(index, position)
             except BadSample as error:
                 self._count_bad(error)
-                index = mix(self._recipe.seed + attempt + 1, position) % self.order.samples
+                index = self.order.trained(mix(self._recipe.seed + attempt + 1, position) % self.order.samples)
         raise DataFault(f"{SUBSTITUTES} samples in a row cannot be read; the first bad ones: {self.bad.first}")
 
-    def _decode(self, index: int, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def decode(self, index: int, position: int) -> Sample:
+        """Sample `index` of the data as it is seen at `position`, which chooses caption and flip. Raises BadSample."""
         which = int(np.searchsorted(self._ends, index, side="right"))
         shards = self._sets[which]
         local = index - (int(self._ends[which - 1]) if which else 0)
@@ -131,6 +186,10 @@ class Loader:
             picture = fitted(sample[self._data.image_column], self._pixels)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise shards.bad_sample(local, f"column {self._data.image_column!r} is no picture: {error}") from error
+        if flip:
+            picture = picture[:, ::-1]
+        if not self._recipe.text.precomputed:
+            return Sample(picture, np.zeros((0, 0)), np.zeros(0), str(sample[caption.column]))
         text = np.asarray(sample[caption.latent_column or ""])
         mask = np.asarray(sample[caption.mask_column or ""])
         wanted = (self._recipe.text.tokens, self._recipe.model.text_width)
@@ -139,7 +198,7 @@ class Loader:
                 f"/text: column {caption.latent_column!r} of {self._data.sources[which].url} holds states of shape {text.shape}, "
                 f"the recipe says tokens × text_width = {wanted}; set /text/tokens and /model/text_width to {list(text.shape)}"
             )
-        return (picture[:, ::-1] if flip else picture), text, mask
+        return Sample(picture, text, mask, str(sample.get(caption.column, "")))
 
     def _count_bad(self, error: BadSample) -> None:
         with self._lock:
@@ -168,12 +227,12 @@ def fitted(encoded: bytes, pixels: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def check_columns(present: set[str], data: Data, url: str) -> None:
-    """Raises DataFault when a column that the recipe names is not in the shards."""
+def check_columns(present: set[str], data: Data, precomputed: bool, url: str) -> None:
+    """Raises DataFault when a column that the recipe names, and that is needed, is not in the shards."""
     for at, name in [("/data/image_column", data.image_column)] + [
-        (f"/data/captions/{i}/{field}", getattr(caption, field))
+        (f"/data/captions/{i}/{column}", getattr(caption, column))
         for i, caption in enumerate(data.captions)
-        for field in ("latent_column", "mask_column")
+        for column in (("latent_column", "mask_column") if precomputed else ("column",))
     ]:
         if name not in present:
             raise DataFault(f"{at}: {name!r} is not a column of {url}; it has {sorted(present)}")
@@ -187,7 +246,7 @@ def decoded_ahead(plans: Iterator[list[int]], load: Callable[[list[int]], Batch]
     def put(item: Batch | BaseException) -> bool:
         while not abandoned.is_set():
             try:
-                ready.put(item, timeout=0.5)
+                ready.put(item, timeout=0.1)
                 return True
             except queue.Full:
                 continue
@@ -201,7 +260,8 @@ def decoded_ahead(plans: Iterator[list[int]], load: Callable[[list[int]], Batch]
         except BaseException as error:
             put(error)
 
-    threading.Thread(target=work, name="loader", daemon=True).start()
+    thread = threading.Thread(target=work, name="loader", daemon=True)
+    thread.start()
     try:
         while True:
             item = ready.get()
@@ -210,3 +270,4 @@ def decoded_ahead(plans: Iterator[list[int]], load: Callable[[list[int]], Batch]
             yield item
     finally:
         abandoned.set()
+        thread.join(1.0)  # a thread inside torch while the interpreter ends would end it by an abort
