@@ -38,8 +38,8 @@ serve: $(VENV)/run.stamp ## The service with all its parts on http://127.0.0.1:8
 stack: $(VENV)/dev.stamp parts ## Postgres, Valkey and S3 on free ports of this machine until Ctrl-C; prints the settings that use them
 	@$(BIN)/python -m service.stack
 
-test: $(VENV)/dev.stamp chromium parts ## Every test but the long ones, about ten minutes on two cores
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
+test: $(VENV)/dev.stamp chromium parts ## Every test but the long ones, a quarter of an hour on two cores at most
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 test-long: $(VENV)/dev.stamp parts ## The long tests: every kill on Postgres too, a rolling restart under load, thousands of odd requests
 	@$(BIN)/python -m pytest -m long $(PYTEST_FLAGS)
