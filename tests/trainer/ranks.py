@@ -25,6 +25,7 @@ from dayrun.rules import load
 from dayrun.run_folder import RunFolder
 from trainer.faults import StopSignal
 from trainer.muon import Muon
+from trainer.parallel import gathered, local
 from trainer.telemetry import Telemetry
 from trainer.train import Run
 from trainer.world import World, join, leave
@@ -85,7 +86,33 @@ def muon(world: World, copies: int, slices: int, out: str) -> None:
         torch.save(found, out)
 
 
-JOBS = {"train": train, "muon": muon}
+def draw(world: World, recipe: dict[str, Any], of: str, out: str) -> None:
+    """What the averaged weights of a run's last checkpoint make of one input, on rank 0 alone; the run's own weights are back after it."""
+    folder = RunFolder(Prefix(of))
+    attempt = world.agree(folder.newest_attempt() + 1)
+    telemetry = Telemetry(folder, attempt, world.rank)
+    run = Run(load(recipe), folder, attempt, world, telemetry, StopAt(None))  # pyright: ignore[reportArgumentType]
+    run.resume()
+    assert run.ema is not None
+    before = {name: local(tensor).clone() for name, tensor in run.model.state_dict().items()}
+    with run.ema.in_place(), gathered(run.model), torch.no_grad():
+        if world.leads:
+            torch.save(run.model(*inputs(recipe)), out)
+    world.barrier()
+    after = run.model.state_dict()
+    assert all(torch.equal(tensor, local(after[name])) for name, tensor in before.items())
+    telemetry.close()
+
+
+def inputs(recipe: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """Pictures, noise levels and text, a function of nothing but their shapes."""
+    generator = torch.Generator().manual_seed(0)
+    pixels, text = recipe["stages"][0]["pixels"], (2, recipe["text"]["tokens"], recipe["model"]["text_width"])
+    shapes = ((2, 3, pixels, pixels), (2,), text)
+    return tuple(torch.rand(shape, generator=generator) for shape in shapes)
+
+
+JOBS = {"train": train, "muon": muon, "draw": draw}
 
 
 def child(rank: int, size: int, port: int, jobs: list[dict[str, Any]]) -> None:

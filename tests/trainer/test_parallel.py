@@ -54,6 +54,7 @@ def made(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     of_four = [job(laid(**({"processes_per_node": 4} | mode)), out / name) for name, mode in MODES.items()]
     of_four += [job(wide, out / "again", stop_at=10), job(wide, out / "again"), job(accumulated, out / "accumulated")]
     of_four += [{"do": "muon", "copies": c, "slices": s, "out": str(out / f"muon-{c}-{s}.pt")} for c, s in ((1, 4), (2, 2))]
+    of_four += [{"do": "draw", "recipe": wide, "of": str(out / "full"), "out": str(out / "drawn.pt")}]
     plan = [
         {"size": 4, "jobs": [*of_four, job(wide, chain, stop_at=5)]},
         {"size": 2, "jobs": [job(laid(processes_per_node=2, sharding="hybrid"), chain, stop_at=9), *of_two]},
@@ -71,8 +72,7 @@ def losses(folder: Path) -> list[float]:
 
 def tensors(out: Path, name: str, part: str) -> dict[str, torch.Tensor]:
     """The weights or averages of a run's last checkpoint, whole."""
-    folder = RunFolder(Prefix(out / name))
-    state = dict(Denoiser(load(folder.recipe() if (out / name / "recipe.json").exists() else RECIPE).model).state_dict())
+    state = dict(Denoiser(load(RECIPE).model).state_dict())
     (files,) = (out / name / "checkpoints" / f"{STEPS:08d}").glob("[0-9]*")
     checkpoint.load(files, {part: state})
     return state
@@ -110,6 +110,14 @@ def test_a_run_goes_on_with_four_two_one_and_three_processes(made: Path):
     assert [e["step"] for e in folder.events() if e["type"] == "resumed"] == [5, 9, 14]
     assert [e["data"]["world_size"] for e in folder.events() if e["type"] == "attempt_started"] == [4, 2, 1, 3]
     assert losses(made / "chain") == pytest.approx(losses(made / "single"), rel=2e-5)
+
+
+def test_one_rank_alone_can_draw_with_the_averages_of_a_sharded_model(made: Path):
+    model = Denoiser(load(RECIPE).model)
+    model.load_state_dict(tensors(made, "full", "ema"))
+    with torch.no_grad():
+        expected = model(*ranks.inputs(RECIPE))
+    torch.testing.assert_close(torch.load(made / "drawn.pt"), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
