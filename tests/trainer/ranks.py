@@ -21,8 +21,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from dayrun.objects import Prefix
+from dayrun.recipe import Recipe
 from dayrun.rules import load
 from dayrun.run_folder import RunFolder
+from trainer.data.loader import Batch
 from trainer.faults import StopSignal
 from trainer.muon import Muon
 from trainer.parallel import gathered, local
@@ -49,7 +51,7 @@ class StopAt(StopSignal):
 
 
 def train(world: World, recipe: dict[str, Any], out: str, stop_at: int | None = None, spare_bytes: dict[str, int] | None = None) -> None:
-    """One attempt. `spare_bytes` limits what a rank may allocate beyond what it has when it begins."""
+    """One attempt. `spare_bytes` limits what a rank may allocate, beyond what it has then, for a whole share of pictures at once."""
     known, folder, stop = load(recipe), RunFolder(Prefix(out)), StopAt(stop_at)
     attempt = world.agree(folder.newest_attempt() + 1)
     telemetry = Telemetry(folder, attempt, world.rank)
@@ -59,13 +61,25 @@ def train(world: World, recipe: dict[str, Any], out: str, stop_at: int | None = 
     stop.run = Run(known, folder, attempt, world, telemetry, stop)  # pyright: ignore[reportArgumentType]
     if spare_bytes and str(world.rank) in spare_bytes:
         torch.zeros(1, requires_grad=True).sum().backward()  # starts the threads that backward passes need
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + spare_bytes[str(world.rank)]
-        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        limit_shares(stop.run, spare_bytes[str(world.rank)])
     stop.run.train()
     telemetry.close()
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     world.barrier()
+
+
+def limit_shares(run: Run, spare: int) -> None:
+    """Let the process have `spare` more bytes of address space, and no more, whenever it holds a whole share of the batch at once."""
+    loss = run.loss
+
+    def limited(recipe: Recipe, batch: Batch) -> torch.Tensor:
+        whole = len(batch.positions) == recipe.stages[0].batch_size // run.world.size
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + spare if whole else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+        return loss(recipe, batch)
+
+    run.loss = limited
 
 
 def muon(world: World, copies: int, slices: int, out: str) -> None:
