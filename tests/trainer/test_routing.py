@@ -147,9 +147,18 @@ def test_the_tokens_that_skip_do_not_depend_on_who_holds_the_sample(recipe: dict
     assert train_here(merge_patch(recipe, {"stages": halves}), folder) == 0
     found, expected = losses(folder), losses(straight)
     assert [found[step] for step in found] == pytest.approx([expected[step] for step in found], rel=1e-4)
-    other = RunFolder(Prefix(tmp_path / "other"))
-    assert train_here(merge_patch(recipe, {"stages": [recipe["stages"][0] | {"steps": 10}], "routing": {"rate": 0.25}}), other) == 0
-    assert max(abs(losses(other)[step] - expected[step]) for step in range(5, 11)) > 1e-3  # and it does matter which skip
+
+
+@pytest.mark.parametrize(("stage", "first"), [(None, 1), (1, 11), (2, 21)])
+def test_each_stage_is_trained_as_it_says(recipe: dict, straight: RunFolder, tmp_path: Path, stage: int | None, first: int):
+    """Another routing in one stage changes the losses from its first step on, and none before."""
+    stages = [fields | ({"overrides": {}} if number == stage else {}) for number, fields in enumerate(recipe["stages"])]
+    rate = 0.25 if stage is None else 0.5
+    folder = RunFolder(Prefix(tmp_path / "run"))
+    assert train_here(merge_patch(recipe, {"stages": stages, "routing": {"rate": rate}}), folder) == 0
+    found, expected = losses(folder), losses(straight)
+    assert [found[step] for step in range(1, first)] == [expected[step] for step in range(1, first)]
+    assert all(found[step] != expected[step] for step in range(max(first, 3), STEPS + 1))  # an untrained model outputs zero anyhow
 
 
 def test_each_stage_is_sampled_as_it_was_trained(recipe: dict):
