@@ -1,7 +1,7 @@
 """The reference recipe's small model on one GPU, at 512 and at 1024 pixels: micro-batches, share of peak, memory against the estimate.
 
 A step is forward and backward of one micro-batch and Muon's step, as the trainer does them; the share of peak counts the matrix products
-of the step (docs/estimate.md) over the rate of one large bfloat16 product on the same card. Claims: at least 40 % of it; peak memory
+of the step (docs/estimate.md) over the rate of large bfloat16 products on the same card. Claims: at least 40 % of it; peak memory
 within 10 % of what the estimate expects. Without a GPU it says so and measures nothing.
 """
 
@@ -13,22 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS, WARM = 8, 3
-SIZE_OF_PRODUCT = 8192
-
-
-def peak_rate(device: Any) -> float:
-    """FLOP/s of one large product in bfloat16."""
-    import torch
-
-    a, b = (torch.randn(SIZE_OF_PRODUCT, SIZE_OF_PRODUCT, device=device, dtype=torch.bfloat16) for _ in range(2))
-    taken = []
-    for _ in range(20):
-        torch.cuda.synchronize()
-        begun = time.perf_counter()
-        a @ b
-        torch.cuda.synchronize()
-        taken.append(time.perf_counter() - begun)
-    return 2 * SIZE_OF_PRODUCT**3 / statistics.median(taken[5:])
+RATE_SECONDS = 1.0
 
 
 def recipe_for(pixels: int, micro_batch: int, routed: bool) -> Any:
@@ -60,7 +45,9 @@ def measure(recipe: Any, device: Any) -> tuple[float, int]:
     from trainer.gradients import Signals, gradients_of
     from trainer.model import Denoiser
     from trainer.optim import Optimizers
-    from trainer.parallel import World, autocast, prepare
+    from trainer.parallel import prepare
+    from trainer.precision import autocast
+    from trainer.world import World
 
     world, stage = World(0, 1, device), recipe.stages[0]
     n, pixels = stage.batch_size, stage.pixels
@@ -102,11 +89,12 @@ def main() -> None:
         print("no GPU here: torch.cuda.is_available() is false; nothing was measured. On a machine with one: make bench-gpu")
         return
     from dayrun.estimate import estimate
+    from trainer.timing import measured_rate
 
     device = torch.device("cuda", 0)
     dist.init_process_group("cpu:gloo,cuda:nccl", rank=0, world_size=1, store=dist.HashStore())
-    rate = peak_rate(device)
-    print(f"{torch.cuda.get_device_name(device)}: one bfloat16 product of {SIZE_OF_PRODUCT}² reaches {rate / 1e12:.0f} TFLOP/s", flush=True)
+    rate = measured_rate(device, torch.bfloat16, RATE_SECONDS)
+    print(f"{torch.cuda.get_device_name(device)}: large bfloat16 products reach {rate / 1e12:.0f} TFLOP/s", flush=True)
     for pixels in (512, 1024):
         for micro_batch in (1, 2, 4, 8, 16, 32, 64, 128, 256):
             recipe = recipe_for(pixels, micro_batch, routed=False)

@@ -84,7 +84,9 @@ def our_step(precision: str, optimizer: str = "adamw") -> Callable[[], None]:
     from trainer.gradients import Signals, gradients_of
     from trainer.model import Denoiser
     from trainer.optim import Optimizers
-    from trainer.parallel import World, autocast, prepare
+    from trainer.parallel import prepare
+    from trainer.precision import autocast
+    from trainer.world import World
 
     known = load(document(Path("none"), optimizer={"kind": optimizer}, hardware={"precision": {"compute": precision}}))
     world, b = World(0, 1, torch.device("cpu")), batch()

@@ -76,9 +76,9 @@ def telling(document: dict, folder: Path) -> float:
     from dayrun.run_folder import RunFolder
     from trainer.guard import Guard
     from trainer.meter import IN_A_STEP, Meter
-    from trainer.parallel import join, leave
     from trainer.telemetry import Telemetry
     from trainer.timing import Timing
+    from trainer.world import join, leave
 
     known = load(document)
     world = join(known.hardware)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from dayrun.recipe import Recipe, Representation, Routing, Stage, merge_patch
+from dayrun.recipe import Part, Recipe, Representation, Routing, Stage, merge_patch
 from dayrun.recipe_errors import SECRETS, RecipeError, shown
 
 AUTOENCODERS = {"flux1": ([16], [8]), "flux2": ([32], [8]), "dc-ae-f32c32": ([32], [32]), "repa-e": ([4, 16, 32], [8, 16])}
@@ -271,15 +271,22 @@ def some_tokens_stay_and_some_go(recipe: Recipe, stage: Stage, at: str) -> Found
         yield RecipeError("/routing/rate", routing.rate, because, [1 / tokens])
 
 
+def in_every_stage(recipe: Recipe, section: str, defaults: Part) -> list[tuple[str, dict[str, Any]]]:
+    """(pointer, fields) of a section that may be null: the recipe's own, then as each stage that changes it sees it."""
+    part: Part | None = getattr(recipe, section)
+    own = part.model_dump(mode="json") if part else None
+    found: list[tuple[str, dict[str, Any]]] = [(f"/{section}", own)] if own else []
+    for i, stage in enumerate(recipe.stages):
+        patch = stage.overrides.get(section)
+        if isinstance(patch, dict):
+            found.append((f"/stages/{i}/overrides/{section}", {**defaults.model_dump(mode="json"), **merge_patch(own, patch)}))
+    return found
+
+
 @reads("routing", "stages")
 def fusion_stays_where_it_is(recipe: Recipe) -> Found:
     """SPRINT learns weights around its blocks, which live through all stages: a stage may route less, or not at all, but not elsewhere."""
-    own = recipe.routing.model_dump(mode="json") if recipe.routing else None
-    routed: list[tuple[str, dict[str, Any]]] = [("/routing", own)] if own else []
-    for i, stage in enumerate(recipe.stages):
-        patch = stage.overrides.get("routing")
-        if isinstance(patch, dict):
-            routed.append((f"/stages/{i}/overrides/routing", {**Routing().model_dump(mode="json"), **merge_patch(own, patch)}))
+    routed = in_every_stage(recipe, "routing", Routing())
     first = next((fields for _, fields in routed if fields["kind"] == "sprint"), None)
     if first is None:
         return
@@ -301,13 +308,7 @@ def aligned_block_exists(recipe: Recipe) -> Found:
 @reads("representation", "stages")
 def one_projector_for_the_run(recipe: Recipe) -> Found:
     """A stage may align less, elsewhere or not at all; the projector that learns beside the model speaks to one teacher in one way."""
-    own = recipe.representation.model_dump(mode="json") if recipe.representation else None
-    aligned: list[tuple[str, dict[str, Any]]] = [("/representation", own)] if own else []
-    for i, stage in enumerate(recipe.stages):
-        patch = stage.overrides.get("representation")
-        if isinstance(patch, dict):
-            at = f"/stages/{i}/overrides/representation"
-            aligned.append((at, {**Representation().model_dump(mode="json"), **merge_patch(own, patch)}))
+    aligned = in_every_stage(recipe, "representation", Representation())
     for at, fields in aligned[1:]:
         for name in ("kind", "teacher"):
             if fields[name] != (first := aligned[0][1][name]):

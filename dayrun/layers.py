@@ -195,11 +195,14 @@ def kernels(recipe: Recipe, micro_batches: int) -> Term:
     return Term("kernels", formula, count)
 
 
-def newton_schulz(model: Model, optimizer: Optimizer, processes: int) -> list[Term]:
-    """FLOP a step of the process that orthogonalises most: matrices of one shape are shared out, rounded up, zero padding included.
+def newton_schulz_flop(rows: int, columns: int, steps: int) -> float:
+    """Of one matrix. Each iteration on an r × c one, r ≤ c: Gram 2·r²·c, its square 2·r³, the update 2·r²·c."""
+    r, c = sorted((rows, columns))
+    return steps * (4.0 * r * r * c + 2.0 * r**3)
 
-    Each iteration on an r × c matrix, r ≤ c: Gram 2·r²·c, its square 2·r³, the update 2·r²·c.
-    """
+
+def newton_schulz(model: Model, optimizer: Optimizer, processes: int) -> list[Term]:
+    """FLOP a step of the process that orthogonalises most: matrices of one shape are shared out, rounded up, zero padding included."""
     if optimizer.kind != "muon":
         return []
     count: dict[tuple[int, int], int] = {}
@@ -210,5 +213,7 @@ def newton_schulz(model: Model, optimizer: Optimizer, processes: int) -> list[Te
         r, c = sorted((rows, columns))
         share = math.ceil(many / processes)
         formula = f"{share} (of {many}) · {optimizer.muon_steps} · (4 · {r:,}² · {c:,} + 2 · {r:,}³)"
-        terms.append(Term(f"Newton–Schulz {rows:,} × {columns:,}", formula, share * optimizer.muon_steps * (4.0 * r * r * c + 2.0 * r**3)))
+        terms.append(
+            Term(f"Newton–Schulz {rows:,} × {columns:,}", formula, share * newton_schulz_flop(rows, columns, optimizer.muon_steps))
+        )
     return [added("Newton–Schulz", terms)]

@@ -199,9 +199,15 @@ async def finish(session: AsyncSession, beside: Beside | None = None, values: Ma
         shapes = tuple((type(row), tuple(one)) for row, one in zip(rows, given, strict=True))
         named = {f"{name}_{number}": value for number, one in enumerate(given) for name, value in one.items()}
         return (await connection.execute(insertion(shapes, beside), named | dict(values or {}))).first() is not None
-    kinds = [table_of(type(row)) for row in rows]
-    await connection.run_sync(lambda inside: each(inside, kinds, given))
-    return beside is None or (await connection.execute(text(beside.sql).bindparams(*beside.parameters), values)).first() is not None
+    if rows:
+        kinds = [table_of(type(row)) for row in rows]
+        await connection.run_sync(lambda inside: each(inside, kinds, given))
+    return beside is None or (await connection.execute(statement(beside), values)).first() is not None
+
+
+@cache
+def statement(beside: Beside) -> TextClause:
+    return text(beside.sql).bindparams(*beside.parameters)
 
 
 def each(connection: Connection, tables: list[Table], values: list[dict[str, Any]]) -> None:

@@ -50,11 +50,11 @@ def train(recipe_url: str, folder, attempt: int, rank: int, stop, last_words: Ca
     from dayrun.rules import RecipeErrors, load
     from dayrun.run_folder import EXIT_FAILED, EXIT_STOPPED, StaleAttempt
     from trainer.faults import PeerLostError, cause_of, evidence_of
-    from trainer.parallel import join, leave
     from trainer.telemetry import Telemetry
     from trainer.timing import Timing
     from trainer.train import Run
     from trainer.watch import Watch
+    from trainer.world import join, leave
 
     telemetry = Telemetry(folder, attempt, rank)
     run = watch = None

@@ -1,7 +1,7 @@
 """How much of the time pictures may take: a periodic set that would pass its share is drawn later, when there is time for it again."""
 
 from dayrun.recipe import Recipe, SampleSet
-from trainer.samples import due
+from trainer.samples import due, due_at_an_end
 from trainer.telemetry import LOG_EVERY
 from trainer.world import World
 
@@ -25,7 +25,7 @@ class SampleBudget:
         asked = [one for one in recipe.samples.sets if due(one, step, recipe.total_steps)]
         if self._share is None:
             return asked, []
-        once = [s for s in asked if (step == 0 and s.at_start) or (step == recipe.total_steps and s.at_end)]
+        once = [one for one in asked if due_at_an_end(one, step, recipe.total_steps)]
         periodic = {s.name: s for s in asked if s not in once}
         for one in once:
             self._waiting.pop(one.name, None)

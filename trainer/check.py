@@ -82,7 +82,7 @@ def check_nodes(seconds: float) -> int:
     import torch.distributed as dist
 
     from dayrun.recipe import Hardware
-    from trainer.parallel import join
+    from trainer.world import join
 
     on_gpu = torch.cuda.is_available()
     world = join(Hardware(accelerator="h200" if on_gpu else "cpu", threads_per_process=int(os.environ.get("OMP_NUM_THREADS", "1"))))

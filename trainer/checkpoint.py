@@ -130,7 +130,7 @@ def at_hand(folder: RunFolder, world: World, step: int) -> Iterator[tuple[Path, 
     where = folder.checkpoint_key(step)
     manifest = world.together(lambda: read_manifest(folder, step) if world.leads else None)[0]
     assert manifest is not None
-    inner = next((name.rpartition("/")[0] for name in manifest["files"] if name.endswith(METADATA)), "")
+    inner = folder_inside(manifest)
     if folder.prefix.path is not None:
         path = folder.prefix.path / where
         world.together(lambda: prove(path, manifest) if world.leads else None)
@@ -150,6 +150,11 @@ def read_manifest(folder: RunFolder, step: int) -> dict[str, Any]:
     if not sizes:
         raise BadCheckpoint(f"{MANIFEST} names no files")
     return manifest
+
+
+def folder_inside(manifest: dict[str, Any]) -> str:
+    """Where torch's files lie within the checkpoint's place: in a folder of the attempt, or (older ones) right there."""
+    return next((name.rpartition("/")[0] for name in manifest["files"] if name.endswith(METADATA)), "")
 
 
 def prove(path: Path, manifest: dict[str, Any]) -> None:
@@ -184,7 +189,7 @@ def read_back(folder: RunFolder, step: int) -> int:
     Raises BadCheckpoint when it does not hold, OSError when nobody can tell.
     """
     manifest, where = read_manifest(folder, step), folder.checkpoint_key(step)
-    inner = next(name for name in manifest["files"] if name.endswith(METADATA)).rpartition("/")[0]
+    inner = folder_inside(manifest)
     if folder.prefix.path is not None:
         prove(folder.prefix.path / where, manifest)
         shapes(folder.prefix.path / where / inner)

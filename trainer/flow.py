@@ -6,11 +6,14 @@ velocities (Li & He 2025, "Back to Basics"); with "velocity" it outputs v = σ·
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dayrun.recipe import Objective, Times
+
+MASK = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,14 @@ def shift_times(times: Tensor, shift: float) -> Tensor:
 
 def mix(seed: int, position: int) -> int:
     """A seed for sample `position`: SplitMix64, since neighbouring seeds of a Mersenne twister give correlated first draws."""
-    z = (seed * 0x9E3779B97F4A7C15 + (position + 1) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-    return (z ^ (z >> 31)) >> 1
+    return split_mix((seed * 0x9E3779B97F4A7C15 + (position + 1) * 0xBF58476D1CE4E5B9) & MASK) >> 1
+
+
+def split_mix(z: Any) -> Any:
+    """The finaliser of SplitMix64 (Steele et al. 2014, fig. 16), of an int below 2⁶⁴ or an array of uint64."""
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & MASK
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & MASK
+    return z ^ (z >> 31)
 
 
 def draw(seed: int, positions: list[int], shape: tuple[int, int, int], objective: Objective) -> Draws:

@@ -16,7 +16,7 @@ from dayrun.run_folder import Fork, RunFolder
 from trainer import checkpoint, imported
 from trainer.faults import StorageFault
 from trainer.objective.representation import PROJECTOR
-from trainer.parallel import World
+from trainer.world import World
 
 
 def take_over(fork: Fork, recipe: Recipe, world: World, model: nn.Module, state: checkpoint.State) -> tuple[dict[str, Any], str]:

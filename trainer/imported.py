@@ -6,9 +6,6 @@ recipe before a tensor is read, and nothing may be missing or left over.
 
 import hashlib
 import json
-import warnings
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch.distributed.checkpoint as dcp
@@ -18,11 +15,11 @@ from dayrun.objects import Prefix
 from dayrun.recipe import Recipe
 from dayrun.recipe_errors import RecipeError, RecipeErrors
 from dayrun.run_folder import Fork
-from trainer.checkpoint import digest
+from trainer.checkpoint import digest, quiet
 from trainer.export import transformer_config
 from trainer.objective.representation import PROJECTOR
-from trainer.parallel import World
-from trainer.staging import staging
+from trainer.pretrained import files_of
+from trainer.world import World
 
 CONFIG = "transformer/config.json"
 FIELDS = {
@@ -77,24 +74,13 @@ def take_over(fork: Fork, config: dict[str, Any], recipe: Recipe, world: World, 
         raise RecipeErrors([RecipeError("", None, f"fork.json: {fork['from']} holds weights alone: take 'model' of it, not 'all'")])
     if errors := conflicts(config, recipe):
         raise RecipeErrors(errors)
-    folder = Prefix(fork["from"])
-    keys = world.together(lambda: [info.key for info in folder.objects("transformer")] if world.leads else [])[0]
-    names = [key.rpartition("/")[2] for key in keys if key.endswith(".safetensors")]
-
-    def fetch(path: Path) -> None:
-        for name in names:
-            folder.get_file(f"transformer/{name}", path / name)
-
-    with nullcontext(folder.path / "transformer") if folder.path else staging(world) as path:
-        if folder.path is None:
-            world.together(lambda: fetch(path) if world.leads_node else None)
-        with warnings.catch_warnings(action="ignore"):
-            reader = dcp.HuggingFaceStorageReader(str(path))
-            there = {name: tuple(entry.size) for name, entry in reader.read_metadata().state_dict_metadata.items()}
-            state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(PROJECTOR)}
-            refuse_what_does_not_fit(there, {name: tuple(tensor.shape) for name, tensor in state.items()}, fork["from"])
-            dcp.load(state, storage_reader=reader)
-        digests = world.together(lambda: [digest(path / name) for name in names] if world.leads else [])[0]
+    with files_of(f"{fork['from']}/transformer", "", world) as path, quiet():
+        reader = dcp.HuggingFaceStorageReader(str(path))
+        there = {name: tuple(entry.size) for name, entry in reader.read_metadata().state_dict_metadata.items()}
+        state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(PROJECTOR)}
+        refuse_what_does_not_fit(there, {name: tuple(tensor.shape) for name, tensor in state.items()}, fork["from"])
+        dcp.load(state, storage_reader=reader)
+        digests = world.together(lambda: [digest(file) for file in sorted(path.glob("*.safetensors"))] if world.leads else [])[0]
     return {"step": 0, "position": 0}, digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

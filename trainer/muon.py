@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from dayrun.layers import newton_schulz_flop
 from trainer.parallel import local
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -49,12 +50,6 @@ def owners(costs: list[float], ranks: int) -> list[int]:
         chosen[job] = min(range(ranks), key=lambda rank: (load[rank], rank))
         load[chosen[job]] += costs[job]
     return chosen
-
-
-def newton_schulz_flop(shape: tuple[int, ...], steps: int) -> float:
-    """FLOP of orthogonalising one matrix: with m ≤ n its sides, each step is 2·m²n + 2·m³ + 2·m²n."""
-    m, n = sorted(shape)
-    return steps * (4.0 * m * m * n + 2.0 * m**3)
 
 
 @dataclass(frozen=True)
@@ -182,7 +177,7 @@ def orthogonalise_everywhere(layout: Layout, slices: list[Tensor], shapes: list[
     alike: dict[tuple[int, int], list[int]] = defaultdict(list)
     for i, shape in enumerate(shapes):
         alike[shape].append(i)
-    cost = {shape: newton_schulz_flop(shape, steps) for shape in alike}
+    cost = {shape: newton_schulz_flop(*shape, steps) for shape in alike}
     owner = owners([cost[shape] for shape in shapes], layout.copies * layout.slices)
     # the dearest first: what comes after it travels meanwhile
     order = sorted(alike, key=lambda shape: -cost[shape] * len(alike[shape]))

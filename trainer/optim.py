@@ -4,9 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dayrun.recipe import Optimizer as OptimizerFields
-from trainer.muon import Muon, orthogonalise
-
-__all__ = ["Muon", "Optimizers", "orthogonalise"]
+from trainer.muon import Muon
 
 
 class Optimizers:

@@ -19,10 +19,8 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from dayrun.recipe import Hardware
-from trainer.precision import autocast, refuse_float8_where_there_is_none, use_float8
-from trainer.world import World, join, leave
-
-__all__ = ["World", "autocast", "gathered", "join", "leave", "local", "mesh_shape", "prepare"]
+from trainer.precision import refuse_float8_where_there_is_none, use_float8
+from trainer.world import World
 
 REPLICATE, SHARD = "replicate", "shard"
 VARIANTS = 256

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from dayrun.objects import Prefix
 from dayrun.recipe_errors import RecipeError, RecipeErrors
-from trainer.parallel import World
 from trainer.staging import staging
+from trainer.world import World
 
 WEIGHTS = (".safetensors", ".pth", ".pt")
 HUB_FILES = ["*.json", "*.safetensors", "*.pth", "*.model", "*.txt"]

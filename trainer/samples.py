@@ -15,9 +15,9 @@ from dayrun.run_folder import RunFolder, SampleImage, SampleIndex
 from trainer.flow import euler, sampling_grid, start_noise, velocity_of
 from trainer.model import Route
 from trainer.padding import trimmed
-from trainer.parallel import World
 from trainer.routing import route
-from trainer.text import TowerError, clean, load_text_encoder
+from trainer.text import TowerError, load_text_encoder
+from trainer.world import World
 
 SEED = 0
 """Of which tokens skip in the routed pass: with the picture's own seed in the place of a position, it is the same in every run."""
@@ -47,12 +47,12 @@ def encode(recipe: Recipe, texts: list[str], world: World) -> Prompts:
     """Load the text tower on rank 0, encode `texts` and the empty prompt, let the tower go, share the states. Raises TowerError."""
     encoded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     if world.leads:
-        tower = load_text_encoder(recipe.text.source, recipe.text.tokens, recipe.text.encoder)
+        tower = load_text_encoder(recipe.text.source, recipe.text.tokens, recipe.text.encoder, cleaning=recipe.text.cleaning)
         if tower.width != recipe.model.text_width:
             because = f"its states are {tower.width} wide, /model/text_width is {recipe.model.text_width}: the model learnt from another"
             raise TowerError(f"/text/source: {recipe.text.source!r}: {because}")
         wanted = list(dict.fromkeys(["", *texts]))
-        states, masks = tower.encode([clean(text, recipe.text.cleaning) for text in wanted])
+        states, masks = tower.encode(wanted)
         encoded = {text: (s.numpy(), m.numpy()) for text, s, m in zip(wanted, states, masks, strict=True)}
     return Prompts({text: (torch.from_numpy(s), torch.from_numpy(m)) for text, (s, m) in world.agree(encoded).items()})
 
@@ -94,16 +94,23 @@ def draw_pictures(model: nn.Module, recipe: Recipe, prompts: Prompts, texts: lis
 
 def due(sample_set: SampleSet, step: int, total_steps: int) -> bool:
     """Whether the set is drawn once `step` steps are done."""
-    return (
-        (step == 0 and sample_set.at_start)
-        or (step == total_steps and sample_set.at_end)
-        or (step > 0 and sample_set.every is not None and step % sample_set.every == 0)
-    )
+    periodic = step > 0 and sample_set.every is not None and step % sample_set.every == 0
+    return due_at_an_end(sample_set, step, total_steps) or periodic
+
+
+def due_at_an_end(sample_set: SampleSet, step: int, total_steps: int) -> bool:
+    """Whether it is drawn since the run begins, or is over, with `step`."""
+    return (step == 0 and sample_set.at_start) or (step == total_steps and sample_set.at_end)
+
+
+def levels(pictures: Tensor) -> Tensor:
+    """[−1, 1] → whole numbers from 0 to 255, as a PNG has them; the dtype stays."""
+    return ((pictures + 1) * 127.5).round().clamp(0, 255)
 
 
 def png(picture: Tensor) -> bytes:
     """(3, height, width) in [−1, 1] → PNG bytes."""
-    pixels = ((picture + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+    pixels = levels(picture).byte().permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()

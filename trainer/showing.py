@@ -11,7 +11,8 @@ from trainer.budget import SampleBudget
 from trainer.ema import AveragedWeights
 from trainer.evaluation.evaluate import Evaluator
 from trainer.faults import StopSignal
-from trainer.parallel import autocast, gathered
+from trainer.parallel import gathered
+from trainer.precision import autocast
 from trainer.samples import Prompts, draw_sets
 from trainer.text import TextEncoder
 from trainer.timing import Timing

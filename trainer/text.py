@@ -15,8 +15,8 @@ from torch import Tensor
 from dayrun.recipe import Recipe
 from dayrun.recipe_errors import RecipeErrors
 from trainer.cleaning import deepfloyd
-from trainer.parallel import World
-from trainer.pretrained import files_of, load_strictly
+from trainer.pretrained import files_of, first_line, load_strictly
+from trainer.world import World
 
 PACKAGE = "package:"
 AT = "/text/source"
@@ -77,7 +77,7 @@ def load_text_encoder(
             try:
                 tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
             except (OSError, ValueError) as error:
-                raise TowerError(f"{AT}: {source!r}: its tokenizer cannot be loaded: {str(error).splitlines()[0]}") from error
+                raise TowerError(f"{AT}: {source!r}: its tokenizer cannot be loaded: {first_line(error)}") from error
             model = LOADERS[encoder](folder, source)
     except RecipeErrors as error:
         raise TowerError(str(error)) from error
@@ -133,7 +133,7 @@ def config_of(folder: Path, source: str, kind: str) -> Any:
     try:
         config = transformers.AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise TowerError(f"{AT}: {source!r}: its config.json cannot be read: {str(error).splitlines()[0]}") from error
+        raise TowerError(f"{AT}: {source!r}: its config.json cannot be read: {first_line(error)}") from error
     if config.model_type != kind:
         raise TowerError(f"{AT}: {source!r} is a {config.model_type!r} and /text/encoder says {kind!r}: they must name the same tower")
     return config

@@ -25,7 +25,8 @@ from trainer.objective.parts import Frozen, PartMeans, weighted
 from trainer.objective.representation import hold, token_grid
 from trainer.optim import Optimizers
 from trainer.padding import trimmed
-from trainer.parallel import World, autocast, prepare
+from trainer.parallel import prepare
+from trainer.precision import autocast
 from trainer.profiling import Profiler
 from trainer.routing import route
 from trainer.samples import encode_prompts, stage_ends
@@ -35,6 +36,7 @@ from trainer.showing import Showing
 from trainer.telemetry import Telemetry
 from trainer.text import tower_of
 from trainer.timing import Timing
+from trainer.world import World
 
 LAST_SAVE_SECONDS = 60.0
 """How long a run that ends by a fault waits for the checkpoint that is still on its way."""

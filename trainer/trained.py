@@ -15,8 +15,8 @@ from dayrun.run_folder import EXIT_FAILED, Failure, RunFolder
 from trainer import checkpoint
 from trainer.faults import StorageFault, cause_of, evidence_of
 from trainer.model import Denoiser
-from trainer.parallel import World, join, leave
 from trainer.schedule import after_stages, with_stage_steps
+from trainer.world import World, join, leave
 
 
 def recipe_of(folder: RunFolder) -> Recipe:

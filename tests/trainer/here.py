@@ -6,7 +6,7 @@ from typing import Any
 from dayrun.run_folder import RunFolder
 from trainer.__main__ import train
 from trainer.faults import StopSignal
-from trainer.parallel import leave
+from trainer.world import leave
 
 
 def train_here(recipe: dict[str, Any], folder: RunFolder) -> int:

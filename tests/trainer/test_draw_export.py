@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -135,6 +136,37 @@ def test_an_export_loads_in_diffusers_and_is_the_same_model(run: RunFolder, monk
         assert (ours[False](images, times, text, mask) - told).abs().max() > 1e-4  # the averages, not the weights
 
 
+States = dict[str, tuple[torch.Tensor, torch.Tensor]]
+
+
+def by_diffusers(
+    pipe: Any, states: States, steps: int, guidance: float, shape: tuple[int, int, int], pixels: int, output_type: str
+) -> torch.Tensor:
+    """What a pipeline of diffusers draws for "a fig" from the noise of seed 3, on our sampler's grid, guided by the empty prompt."""
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler.set_shift(1.0)
+    return pipe(
+        latents=start_noise(3, shape, 1.0),
+        timesteps=(1000 * sampling_grid(steps, 1.0)[:-1]).tolist(),
+        guidance_scale=guidance,
+        prompt_embeds=states["a fig"][0][None],
+        prompt_attention_mask=states["a fig"][1][None],
+        negative_prompt_embeds=states[""][0][None],
+        negative_prompt_attention_mask=states[""][1][None],
+        height=pixels,
+        width=pixels,
+        use_resolution_binning=False,
+        output_type=output_type,
+    ).images
+
+
+def states_of(width: int) -> States:
+    """Of two prompts, with padding."""
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.arange(16) < 12
+    return {text: (torch.randn(16, width, generator=generator), mask) for text in ("", "a fig")}
+
+
 def test_diffusers_pipeline_draws_the_runs_own_pictures_from_the_same_noise(run: RunFolder, monkeypatch: pytest.MonkeyPatch):
     assert call(monkeypatch, export, run.prefix.url, "--id", "e2", "--step", 10) == 0
     assert run.prefix.path is not None
@@ -143,34 +175,13 @@ def test_diffusers_pipeline_draws_the_runs_own_pictures_from_the_same_noise(run:
     pipe = DiffusionPipeline.from_pretrained(folder, text_encoder=None, tokenizer=None)
     assert isinstance(pipe, PRXPixelPipeline)
     assert pipe.config.noise_scale == 1.0
-    pipe.set_progress_bar_config(disable=True)
     ours = trained(run, 10, None)
     torch.manual_seed(0)
     states = {text: (torch.randn(16, 384), torch.ones(16, dtype=torch.bool)) for text in ("", "a fig")}
     drawn = draw_pictures(ours.model, ours.recipe, Prompts(states), ["a fig"], [3], 8)
     fields = ours.recipe.samples
-    pipe.scheduler.set_shift(1.0)
-    theirs = pipe(
-        latents=start_noise(3, (3, 8, 8), 1.0),
-        timesteps=(1000 * sampling_grid(fields.steps, 1.0)[:-1]).tolist(),
-        guidance_scale=fields.guidance,
-        prompt_embeds=states["a fig"][0][None],
-        prompt_attention_mask=states["a fig"][1][None],
-        negative_prompt_embeds=states[""][0][None],
-        negative_prompt_attention_mask=states[""][1][None],
-        height=8,
-        width=8,
-        use_resolution_binning=False,
-        output_type="pt",
-    ).images
+    theirs = by_diffusers(pipe, states, fields.steps, fields.guidance, (3, 8, 8), 8, "pt")
     torch.testing.assert_close(theirs.clamp(-1, 1), drawn, atol=1e-4, rtol=1e-4)
-
-
-def states_of(width: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Of two prompts, with padding."""
-    generator = torch.Generator().manual_seed(0)
-    mask = torch.arange(16) < 12
-    return {text: (torch.randn(16, width, generator=generator), mask) for text in ("", "a fig")}
 
 
 @pytest.mark.parametrize(
@@ -211,21 +222,7 @@ def test_an_export_guides_by_the_routed_pass_as_the_run_does(
     plain = ours.recipe.model_copy(update={"samples": ours.recipe.samples.model_copy(update={"self_guidance": False})})
     by_prompt = draw_pictures(ours.model, plain, Prompts(states), ["a fig"], [3], 8)
     pipe = PRXPixelPipeline.from_pretrained(folder, trust_remote_code=True, text_encoder=None, tokenizer=None)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler.set_shift(1.0)
-    theirs = pipe(
-        latents=start_noise(3, (3, 8, 8), 1.0),
-        timesteps=(1000 * sampling_grid(3, 1.0)[:-1]).tolist(),
-        guidance_scale=3.0,
-        prompt_embeds=states["a fig"][0][None],
-        prompt_attention_mask=states["a fig"][1][None],
-        negative_prompt_embeds=states[""][0][None],
-        negative_prompt_attention_mask=states[""][1][None],
-        height=8,
-        width=8,
-        use_resolution_binning=False,
-        output_type="pt",
-    ).images
+    theirs = by_diffusers(pipe, states, 3, 3.0, (3, 8, 8), 8, "pt")
     torch.testing.assert_close(theirs.clamp(-1, 1), by_prompt, atol=1e-4, rtol=1e-4)
     assert (by_prompt - drawn[:1]).abs().max() > 1e-3
     card = (folder / "README.md").read_text()
@@ -261,22 +258,8 @@ def test_a_latent_model_draws_in_diffusers_latent_pipeline(tmp_path: Path):
     save_file(ours.state_dict(), tmp_path / export.WEIGHTS, {"format": "pt"})
     pipe = DiffusionPipeline.from_pretrained(tmp_path, text_encoder=None, tokenizer=None, vae=None)
     assert isinstance(pipe, PRXPipeline)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler.set_shift(1.0)
     states = {text: (state[:4], mask[:4]) for text, (state, mask) in states_of(8).items()}
-    theirs = pipe(
-        latents=start_noise(3, (16, 8, 8), 1.0),
-        timesteps=(1000 * sampling_grid(3, 1.0)[:-1]).tolist(),
-        guidance_scale=3.0,
-        prompt_embeds=states["a fig"][0][None],
-        prompt_attention_mask=states["a fig"][1][None],
-        negative_prompt_embeds=states[""][0][None],
-        negative_prompt_attention_mask=states[""][1][None],
-        height=64,
-        width=64,
-        use_resolution_binning=False,
-        output_type="latent",
-    ).images
+    theirs = by_diffusers(pipe, states, 3, 3.0, (16, 8, 8), 64, "latent")
     drawn = draw_pictures(ours, recipe, Prompts(states), ["a fig"], [3], 64)
     assert drawn.shape == (1, 16, 8, 8)
     torch.testing.assert_close(theirs, drawn, atol=1e-4, rtol=1e-4)

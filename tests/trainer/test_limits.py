@@ -11,11 +11,10 @@ from dayrun.rules import load
 from dayrun.run_folder import LineWriter, RunFolder
 from tests.tiny import tiny_recipe
 from tests.trainer.ranks import StopAt
-from trainer.parallel import leave
 from trainer.schedule import RESERVE, Used, after_stages, rate_factor, share_used, spread, stage_is_over, used_before
 from trainer.telemetry import Telemetry
 from trainer.train import Run
-from trainer.world import World, join
+from trainer.world import World, join, leave
 
 BY_LIMITS = Schedule(kind="warmdown", warmup_steps=10, warmdown_fraction=0.5, by="limits")
 

@@ -19,6 +19,7 @@ from tests.conftest import ROOT, until
 from tests.networks import write_dinov3
 from tests.tiny import tiny_recipe
 from tests.trainer.here import train_here
+from trainer.export import export
 from trainer.objective.teachers import load_vit
 from trainer.trained import alone
 
@@ -94,6 +95,21 @@ def test_a_damaged_checkpoint_on_s3_is_passed_over(bucket: str, recipe: dict, st
     assert [e["data"]["checkpoint"] for e in events(folder, "checkpoint_rejected")] == [60]
     assert [e["data"]["checkpoint"] for e in events(folder, "resumed")] == [40]
     assert folder.checkpoint_manifest(60)["attempt"] == 2
+
+
+def test_a_run_begins_with_a_diffusers_folder_on_s3(bucket: str, recipe: dict, straight: RunFolder, tmp_path: Path):
+    export(straight, "e", 60, None)
+    there = Prefix(f"{bucket}/published")
+    for info in straight.prefix.objects("exports/e"):
+        there.put(info.key.removeprefix("exports/e/"), straight.prefix.get(info.key))
+    children = [RunFolder(Prefix(tmp_path / name)) for name in ("from-store", "from-folder")]
+    for child, source in zip(children, (there.url, f"{straight.prefix.url}/exports/e"), strict=True):
+        child.put_fork({"from": source, "step": 0, "weights": "model"})
+        assert train_here({**recipe, "stages": [recipe["stages"][0] | {"steps": 10}]}, child) == 0
+    assert losses(children[0]) == losses(children[1])
+    assert losses(children[0])[1] != losses(straight)[1]  # it did not begin by chance
+    digests = [events(child, "forked")[0]["data"]["digest"] for child in children]
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.long

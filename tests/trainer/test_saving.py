@@ -17,10 +17,9 @@ from tests.conftest import ROOT, until
 from tests.tiny import tiny_recipe
 from tests.trainer.here import train_here
 from trainer.checkpoint import snapshot
-from trainer.parallel import leave
 from trainer.saving import Saver
 from trainer.telemetry import Telemetry
-from trainer.world import World, join
+from trainer.world import World, join, leave
 
 LARGE = {"hidden_size": 128, "depth": 4, "rotary_axes": [32, 32]}
 """10 MB of weights and moments: a save takes longer than a step."""

@@ -18,7 +18,8 @@ from dayrun.recipe import Model, Optimizer, Recipe, merge_patch
 from dayrun.rules import load
 from trainer.ema import AveragedWeights
 from trainer.model import Denoiser
-from trainer.optim import Optimizers, orthogonalise
+from trainer.muon import orthogonalise
+from trainer.optim import Optimizers
 from trainer.samples import due
 
 DEMO = Model(hidden_size=128, depth=6, heads=4, rotary_axes=[16, 16], patch_size=4, bottleneck_size=64, text_width=384)

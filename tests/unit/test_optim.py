@@ -6,7 +6,8 @@ import torch
 from dayrun.recipe import Ema, Model, Optimizer, Schedule
 from trainer.ema import AveragedWeights
 from trainer.model import Denoiser
-from trainer.optim import Muon, Optimizers, orthogonalise
+from trainer.muon import Muon, orthogonalise
+from trainer.optim import Optimizers
 from trainer.schedule import rate_factor
 
 

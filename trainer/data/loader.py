@@ -22,7 +22,7 @@ from torch import Tensor
 from dayrun.recipe import Data, Recipe
 from trainer.data.shards import BadSample, ShardError, ShardSet
 from trainer.faults import DataFault
-from trainer.flow import mix
+from trainer.flow import mix, split_mix
 
 AHEAD = 4
 """Micro-batches decoded before they are asked for."""
@@ -73,13 +73,6 @@ def held_out(samples: int, share: float) -> np.ndarray:
     if not held.any():
         held[np.argmin(hashed)] = True
     return held
-
-
-def split_mix(z: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele et al. 2014, fig. 16) on an array of uint64."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 class Order:
@@ -154,10 +147,7 @@ class Loader:
 
     def load(self, positions: list[int]) -> Batch:
         """Decode the samples at `positions`. Raises DataFault when too many cannot be read."""
-        pictures, texts, masks, captions = zip(*(self._readable(position) for position in positions), strict=True)
-        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-        text, mask = torch.from_numpy(np.stack(texts)).float(), torch.from_numpy(np.stack(masks)).bool()
-        return Batch(positions, images.contiguous(), text, mask, list(captions))
+        return batch_of(positions, [self._readable(position) for position in positions])
 
     def _readable(self, position: int) -> Sample:
         """The sample at `position`, or a seeded substitute when it is bad: the same on every rank and in every attempt."""
@@ -213,6 +203,13 @@ class Loader:
                 f"{self.bad.count} of {self.bad.seen} samples cannot be read, more than /data/bad_samples_allowed = "
                 f"{self._data.bad_samples_allowed}; the first: {self.bad.first}"
             )
+
+
+def batch_of(positions: list[int], samples: list[Sample]) -> Batch:
+    pictures, texts, masks, captions = zip(*samples, strict=True)
+    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    text, mask = torch.from_numpy(np.stack(texts)).float(), torch.from_numpy(np.stack(masks)).bool()
+    return Batch(positions, images.contiguous(), text, mask, list(captions))
 
 
 def fitted(encoded: bytes, pixels: int) -> np.ndarray:

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from dayrun.recipe import Recipe
 from dayrun.run_folder import RunFolder
+from trainer.data.loader import Batch
 from trainer.evaluation.distances import frechet, kernel_distance, moments
 from trainer.evaluation.features import Networks, load_networks
-from trainer.evaluation.reference import Reference, Some
+from trainer.evaluation.reference import Reference
 from trainer.evaluation.validation import validation_loss
 from trainer.faults import StopSignal
 from trainer.flow import mix
-from trainer.samples import Prompts, draw_pictures, stage_at
+from trainer.samples import Prompts, draw_pictures, levels, stage_at
 from trainer.text import TextEncoder
 from trainer.timing import Timing
 from trainer.world import World
@@ -168,14 +169,14 @@ class Evaluator:
                 found[metric] = float(drawn["alignment"].double().mean())
         return found
 
-    def _draw(self, model: nn.Module, recipe: Recipe, prompts: Prompts, some: Some, places: list[int], pixels: int) -> Tensor:
+    def _draw(self, model: nn.Module, recipe: Recipe, prompts: Prompts, some: Batch, places: list[int], pixels: int) -> Tensor:
         """A picture for each caption of `some`, with the levels of a PNG, as real pictures have."""
         told = {f"{i}": (text, mask) for i, (text, mask) in enumerate(zip(some.text, some.text_mask, strict=True))}
         samples = recipe.samples.model_copy(update={"guidance": self._fields.guidance, "steps": self._fields.steps})
         seeds = [mix(self._fields.seed, place) for place in places]
         empty = {"": prompts.states[""]} if "" in prompts.states else {}
         pictures = draw_pictures(model, recipe.model_copy(update={"samples": samples}), Prompts(told | empty), list(told), seeds, pixels)
-        return ((pictures.float() + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
+        return levels(pictures.float()) / 127.5 - 1
 
     def _in_chunks(self, count: int, work: Callable[[list[int]], Features], tell: Callable[[int], None]) -> Features | None:
         """`work` on places 0 … count − 1, shared out by chunks; all features in order. `tell` hears how many are done, now and then."""

@@ -12,13 +12,13 @@ from torch import Tensor
 from dayrun.recipe import Evaluation
 from trainer.data.loader import folder_of
 from trainer.evaluation.inception import Inception, may_differ
-from trainer.pretrained import files_of, load_strictly, named, refusal, tensors_in
+from trainer.objective.pictures import IMAGENET_DEVIATION, IMAGENET_MEAN, standardised
+from trainer.pretrained import files_of, first_line, load_strictly, named, refusal, tensors_in
 from trainer.world import World
 
 POSITIONS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 """Buffers that old checkpoints saved."""
 CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Embedding(Protocol):
@@ -31,8 +31,7 @@ def as_seen(pictures: Tensor, side: int, mean: tuple[float, ...], deviation: tup
     """(n, 3, h, w) in [−1, 1] → (n, 3, side, side) as a network saw pictures in its training: bicubic, without antialiasing, as the
     published distances are taken."""
     resized = F.interpolate((pictures + 1) / 2, (side, side), mode="bicubic", align_corners=False).clamp(0, 1)
-    about = [torch.tensor(values, device=pictures.device).view(1, 3, 1, 1) for values in (mean, deviation)]
-    return (resized - about[0]) / about[1]
+    return standardised(resized, mean, deviation)
 
 
 class Clip:
@@ -47,7 +46,7 @@ class Clip:
             try:
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             except (OSError, ValueError) as error:
-                raise refusal(at, source, f"its tokenizer cannot be loaded: {str(error).splitlines()[0]}") from error
+                raise refusal(at, source, f"its tokenizer cannot be loaded: {first_line(error)}") from error
         self._side: int = self._model.config.vision_config.image_size
         self._most: int = self._model.config.text_config.max_position_embeddings
         self._device = device

@@ -1,26 +1,12 @@
 """What the model is measured by: samples that it was never trained on, or a data set of their own."""
 
-from dataclasses import dataclass
-
-import numpy as np
-import torch
-from torch import Tensor
+from dataclasses import replace
 
 from dayrun.recipe import Recipe, Source
-from trainer.data.loader import SUBSTITUTES, Loader, Sample
+from trainer.data.loader import SUBSTITUTES, Batch, Loader, Sample, batch_of
 from trainer.data.shards import BadSample
 from trainer.faults import DataFault
 from trainer.text import TextEncoder
-
-
-@dataclass(frozen=True)
-class Some:
-    """A few samples of the reference."""
-
-    images: Tensor  # (n, 3, height, width) float32 in [−1, 1]
-    text: Tensor  # (n, tokens, width) float32
-    text_mask: Tensor  # (n, tokens) bool
-    captions: list[str]
 
 
 class Reference:
@@ -42,14 +28,13 @@ class Reference:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def some(self, places: list[int]) -> Some:
+    def some(self, places: list[int]) -> Batch:
         """The samples at `places`, which wrap around at the end. One that cannot be read is replaced by the next."""
-        pictures, texts, masks, captions = zip(*(self._readable(place) for place in places), strict=True)
-        images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-        text, mask = torch.from_numpy(np.stack(texts)).float(), torch.from_numpy(np.stack(masks)).bool()
-        if self._tower is not None:
-            text, mask = self._tower.states(list(captions))
-        return Some(images.contiguous(), text, mask, list(captions))
+        batch = batch_of(places, [self._readable(place) for place in places])
+        if self._tower is None:
+            return batch
+        text, mask = self._tower.states(batch.captions)
+        return replace(batch, text=text, text_mask=mask)
 
     def _readable(self, place: int) -> Sample:
         because = ""

@@ -8,7 +8,7 @@ from torch import nn
 from dayrun.recipe import Recipe
 from trainer.evaluation.reference import Reference
 from trainer.flow import interpolate, mix, target_velocity, velocity_of
-from trainer.meter import TIME_BINS
+from trainer.meter import BIN_NAMES, TIME_BINS
 from trainer.world import World
 
 CHUNK = 16
@@ -32,7 +32,7 @@ def validation_loss(model: nn.Module, recipe: Recipe, reference: Reference, samp
         sums |= one
     means = [sum(sums[start][i] for start in sorted(sums)) / samples for i in range(len(BINS))]
     whole = sum(mean * (high - low) for mean, (low, high) in zip(means, BINS, strict=True))
-    named = {f"validation_loss_time_{round(100 * low)}_{round(100 * high)}": mean for mean, (low, high) in zip(means, BINS, strict=True)}
+    named = {f"validation_{name}": mean for mean, name in zip(means, BIN_NAMES, strict=True)}
     return {"validation_loss": whole, **named}
 
 

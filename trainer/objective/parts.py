@@ -13,8 +13,8 @@ from trainer.objective.perceptual import lpips, mean_below, p_dino
 from trainer.objective.pictures import crop_places, cropped, for_imagenet, nearest, resized
 from trainer.objective.representation import alignment, projector, spatially_normalised
 from trainer.objective.teachers import Vit, load_vgg, load_vit
-from trainer.parallel import World
 from trainer.pretrained import refusal
+from trainer.world import World
 
 NAMES = ("flow", "lpips", "dino", "representation")
 """Parts of the loss, as `loss_<name>` in the metrics, in this order."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from dayrun.recipe import Hardware
 from trainer.objective.perceptual import LEVELS, Vgg16
-from trainer.parallel import World
-from trainer.pretrained import files_of, load_strictly, named, refusal, tensors_in
+from trainer.pretrained import files_of, first_line, load_strictly, named, refusal, tensors_in
+from trainer.world import World
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -89,7 +89,7 @@ def load_vit(source: str, at: str, hardware: Hardware, world: World) -> Vit:
         try:
             config = transformers.AutoConfig.from_pretrained(place)
         except (OSError, ValueError, KeyError) as error:
-            because = f"its config.json cannot be read: {str(error).splitlines()[0]}"
+            because = f"its config.json cannot be read: {first_line(error)}"
             raise refusal(at, source, f"{because}; a folder as transformers saves it is needed") from error
         if config.model_type not in VITS:
             raise refusal(at, source, f"a {config.model_type!r} has no patch features that are known here", sorted(VITS))
