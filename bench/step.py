@@ -8,6 +8,8 @@ The first three count the CPU's time of one thread, which other work on the mach
 3. Muon's cost over AdamW is what its products alone would take.
 4. Two processes of one thread against one: images a second.
 5. An asynchronous checkpoint costs the training at most one step.
+6. Routed tokens save at least 0.85 of what their FLOP promise.
+7. With the whole recipe on: the time by part, no claim.
 """
 
 import argparse
@@ -75,7 +77,7 @@ def batch() -> dict[str, Any]:
     }
 
 
-def our_step(precision: str, optimizer: str = "adamw") -> Callable[[], None]:
+def our_step(precision: str, optimizer: str = "adamw", **patch: Any) -> Callable[[], None]:
     """What the trainer does in a step, from a batch in memory on."""
     import torch
 
@@ -86,9 +88,10 @@ def our_step(precision: str, optimizer: str = "adamw") -> Callable[[], None]:
     from trainer.optim import Optimizers
     from trainer.parallel import prepare
     from trainer.precision import autocast
+    from trainer.routing import route
     from trainer.world import World
 
-    known = load(document(Path("none"), optimizer={"kind": optimizer}, hardware={"precision": {"compute": precision}}))
+    known = load(document(Path("none"), optimizer={"kind": optimizer}, hardware={"precision": {"compute": precision}}, **patch))
     world, b = World(0, 1, torch.device("cpu")), batch()
     model = prepare(Denoiser(known.model), known.hardware, world)
     gradients, optimizers = gradients_of(model, world), Optimizers(model, known.optimizer)
@@ -96,8 +99,9 @@ def our_step(precision: str, optimizer: str = "adamw") -> Callable[[], None]:
     def step() -> None:
         gradients.zero()
         noisy = interpolate(b["images"], b["noise"], b["times"], 1.0)
+        skipping = route(0, list(range(BATCH)), (PIXELS // MODEL["patch_size"]) ** 2, known.routing, world.device)
         with autocast(known.hardware, world):
-            predicted = model(noisy, b["times"], b["text"], b["mask"]).float()
+            predicted = model(noisy, b["times"], b["text"], b["mask"], skipping).float()
         target = target_velocity(b["images"], b["noise"], noisy, b["times"], known.objective)
         loss = flow_loss(velocity_of(predicted, noisy, b["times"], known.objective), target)
         loss.backward()
@@ -275,10 +279,76 @@ def lost_to_saves(folder: Path) -> None:
     print(f"and slows it by {worst:.3f} s: {worst / plain:.2f} steps (claim: at most 1)")
 
 
+# ---- 6: routing -----------------------------------------------------------------------------------------------------------------------
+
+
+def routing_against_its_flop() -> None:
+    from dayrun.layers import forward
+    from dayrun.rules import load
+
+    deeper = {"model": {"depth": 8}}
+    plain = our_step("float32", **deeper)
+    for kind, rate in (("tread", 0.5), ("sprint", 0.75)):
+        patch = deeper | {"routing": {"kind": kind, "rate": rate, "start": 1, "end": 6}}
+        known, tokens = load(document(Path("none"), **patch)), (PIXELS // MODEL["patch_size"]) ** 2
+        whole, less = (sum(part.flops for part in forward(known.model, tokens, TEXT, routing)) for routing in (None, known.routing))
+        routed = our_step("float32", **patch)
+        pairs = [(seconds(routed), seconds(plain)) for _ in range(3)]
+        with_it, without = (statistics.median(column) for column in zip(*pairs, strict=True))
+        saved, promised = statistics.median(1 - a / b for a, b in pairs), 1 - less / whole
+        print(f"6. {kind}, rate {rate}, blocks 1 to 6 of 8: {with_it:.3f} s a step, without {without:.3f} s: {saved:.1%} saved of ", end="")
+        print(f"{promised:.1%} by FLOP: {saved / promised:.2f} (claim: 0.85)", flush=True)
+
+
+# ---- 7: everything on -----------------------------------------------------------------------------------------------------------------
+
+
+def whole_recipe(folder: Path) -> None:
+    """LPIPS by a VGG16 of its real widths, P-DINO and REPA by vision transformers of DINO's small size, all with random weights."""
+    import torch
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel, DINOv3ViTConfig, DINOv3ViTModel
+
+    from tests.networks import write_vgg
+
+    write_vgg(folder / "vgg", widths=(64, 128, 256, 512, 512))
+    torch.manual_seed(0)
+    small = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
+    Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**small, patch_size=14, image_size=98)).save_pretrained(folder / "dinov2")
+    DINOv3ViTModel(DINOv3ViTConfig(**small, patch_size=16, image_size=256, intermediate_size=1536)).save_pretrained(folder / "dinov3")
+    everything = {
+        "perceptual": {
+            "lpips": {"source": str(folder / "vgg"), "below_time": 1.0},
+            "dino": {"source": str(folder / "dinov2"), "pixels": 98, "below_time": 1.0},
+        },
+        "representation": {"teacher": str(folder / "dinov3"), "block": 2},
+        "routing": {"rate": 0.5, "start": 1, "end": 2},
+        "objective": {"contrastive": {"weight": 0.05}},
+        "optimizer": {"kind": "muon"},
+        "ema": {"decay": 0.99, "every": 1},
+    }
+    without = {
+        "everything": {},
+        "without LPIPS": {"perceptual": {"lpips": None}},
+        "without P-DINO": {"perceptual": {"dino": None}},
+        "without alignment": {"representation": None},
+        "without routing": {"routing": None},
+        "without Muon": {"optimizer": {"kind": "adamw"}},
+        "without averages": {"ema": None},
+    }
+    from dayrun.recipe import merge_patch
+
+    stage = {"name": "bench", "pixels": PIXELS, "steps": 21, "batch_size": BATCH}
+    for name, patch in without.items():
+        run = trained(merge_patch(document(folder / "data", stages=[stage], **everything), patch), folder, name.replace(" ", "-"), 1)
+        told = {m["name"]: m["value"] for m in run.metrics() if m["step"] == 20}
+        parts = [f"{part} {told[f'{part}_seconds']:.3f}" for part in ("data_wait", "forward", "backward", "communication", "optimizer")]
+        print(f"7. {name}: {told['step_seconds']:.3f} s a step: {', '.join(parts)}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a training step costs on this machine, and against what.")
     parser.add_argument("only", nargs="*", type=int, help="numbers of claims; default: all")
-    only = parser.parse_args().only or [1, 2, 3, 4, 5]
+    only = parser.parse_args().only or [1, 2, 3, 4, 5, 6, 7]
     sys.path.insert(0, str(ROOT))
     import torch
     import torch.distributed as dist
@@ -290,7 +360,7 @@ def main() -> None:
         folder = Path(name)
         write_data(folder / "data", samples=64, tokens=TEXT, width=MODEL["text_width"], pixels=PIXELS)
         dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
-        acts = {1: against_diffusers, 2: against_products, 3: muon_against_adamw}
+        acts = {1: against_diffusers, 2: against_products, 3: muon_against_adamw, 6: routing_against_its_flop}
         for number in only:
             if number in acts:
                 acts[number]()
@@ -299,6 +369,8 @@ def main() -> None:
             two_against_one(folder)
         if 5 in only:
             lost_to_saves(folder)
+        if 7 in only:
+            whole_recipe(folder)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,11 @@ def unequal_weights(recipe: Recipe) -> Found:
 
 NOT_YET: list[Row] = [
     Row(unequal_weights, "the trainer does not weigh sources yet: every sample of every source is drawn equally often", [1.0]),
-    Row(when("/latents", lambda r: r.latents), "the trainer does not train on latents yet, only on pixels", [None]),
+    Row(
+        when("/latents/precomputed", lambda r: r.latents and r.latents.precomputed, True),
+        "the trainer does not read latents from shards yet: it encodes pictures while it trains",
+        [False],
+    ),
     Row(when("/data/buckets", lambda r: r.data.buckets, "aspect"), "the trainer does not read aspect buckets yet", ["square"]),
     Row(object_stores, "the trainer reads data from folders only as yet", []),
 ]

@@ -7,6 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTokenizer,
     Dinov2Config,
     Dinov2Model,
     Dinov2WithRegistersConfig,
@@ -36,10 +39,10 @@ def vgg_weights(seed: int = 0, widths: tuple[int, ...] = WIDTHS) -> dict[str, Te
     return weights
 
 
-def write_vgg(folder: Path) -> Path:
+def write_vgg(folder: Path, widths: tuple[int, ...] = WIDTHS) -> Path:
     """In two files, as they are published: the network by torchvision, the heads by lpips."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = vgg_weights()
+    weights = vgg_weights(widths=widths)
     save_file({key: weight for key, weight in weights.items() if key.startswith("features")}, folder / "vgg16.safetensors")
     torch.save({key: weight for key, weight in weights.items() if key.startswith("lin")}, folder / "heads.pth")
     return folder
@@ -53,6 +56,30 @@ def write_dinov2(folder: Path) -> Path:
     torch.manual_seed(1)
     config = Dinov2WithRegistersConfig(**VIT, patch_size=14, image_size=28, mlp_ratio=2, initializer_range=0.2)
     Dinov2WithRegistersModel(config).save_pretrained(folder)
+    return folder
+
+
+def write_large_dinov2(folder: Path) -> Path:
+    """As DINO-MMD's."""
+    torch.manual_seed(4)
+    config = Dinov2WithRegistersConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14, num_register_tokens=4
+    )
+    Dinov2WithRegistersModel(config).save_pretrained(folder)
+    return folder
+
+
+def write_clip(folder: Path) -> Path:
+    """A model of two towers and a tokenizer that knows letters and digits."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": 300, "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    vision = {**sizes, "image_size": 16, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(folder)
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list("0123456789")
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1} | {token: 2 + i for i, token in enumerate(tokens)}
+    CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
     return folder
 
 

@@ -21,6 +21,7 @@ from dayrun.draws import DrawRequest, draw_conflicts
 from dayrun.objects import Prefix
 from dayrun.recipe_errors import RecipeError, RecipeErrors, pointer
 from dayrun.run_folder import RunFolder, SampleIndex
+from trainer.autoencoder import Autoencoder, autoencoder_of
 from trainer.samples import CHUNK, Prompts, about, draw_pictures, encode, png, stage_at
 from trainer.trained import Trained, alone, load_trained, recipe_of, told_when_it_fails
 
@@ -52,10 +53,12 @@ def draw(folder: RunFolder, id: str, document: Any) -> None:
     with alone(recipe.hardware) as world:
         trained = load_trained(folder, world, recipe, request.step, request.ema)
         prompts = encode(recipe, request.prompts, world)
-        draw_chunks(folder, id, request, trained, prompts)
+        draw_chunks(folder, id, request, trained, prompts, autoencoder_of(recipe, world))
 
 
-def draw_chunks(folder: RunFolder, id: str, request: DrawRequest, trained: Trained, prompts: Prompts) -> None:
+def draw_chunks(
+    folder: RunFolder, id: str, request: DrawRequest, trained: Trained, prompts: Prompts, autoencoder: Autoencoder | None
+) -> None:
     """The pictures, and after every few of them the index, which is complete with the last."""
     step = trained.manifest["step"]
     of_stage, stage = stage_at(trained.recipe, step)
@@ -69,7 +72,8 @@ def draw_chunks(folder: RunFolder, id: str, request: DrawRequest, trained: Train
     wanted = list(zip(request.prompts, request.all_seeds, strict=True))
     for first in range(0, len(wanted), CHUNK):
         chunk = wanted[first : first + CHUNK]
-        pictures = draw_pictures(trained.model, recipe, prompts, [p for p, _ in chunk], [s for _, s in chunk], pixels)
+        texts, seeds = [prompt for prompt, _ in chunk], [seed for _, seed in chunk]
+        pictures = draw_pictures(trained.model, recipe, prompts, texts, seeds, pixels, autoencoder)
         for number, ((prompt, seed), picture) in enumerate(zip(chunk, pictures, strict=True), start=first):
             entry = about(recipe, SET, number, prompt, seed, pixels)
             folder.put_draw_picture(id, entry["file"], png(picture))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dayrun.recipe import Recipe, SampleSet, Stage
 from dayrun.run_folder import RunFolder, SampleImage, SampleIndex
+from trainer.autoencoder import Autoencoder
 from trainer.flow import euler, sampling_grid, start_noise, velocity_of
 from trainer.model import Route
 from trainer.padding import trimmed
@@ -58,8 +59,18 @@ def encode(recipe: Recipe, texts: list[str], world: World) -> Prompts:
 
 
 @torch.no_grad()
-def draw_pictures(model: nn.Module, recipe: Recipe, prompts: Prompts, texts: list[str], seeds: list[int], pixels: int) -> Tensor:
-    """Draw one picture a text: (n, channels, pixels, pixels) float32 in [−1, 1], or its latents. `recipe` is that of the stage.
+def draw_pictures(
+    model: nn.Module,
+    recipe: Recipe,
+    prompts: Prompts,
+    texts: list[str],
+    seeds: list[int],
+    pixels: int,
+    autoencoder: Autoencoder | None = None,
+) -> Tensor:
+    """Draw one picture a text: (n, 3, pixels, pixels) float32 in [−1, 1]. `recipe` is that of the stage.
+
+    What a model draws that works on latents, `autoencoder` turns into pictures; without one it stays as it is.
 
     Guided by the empty prompt (Ho & Salimans 2022, eq. 6), or, where the recipe routes, by the model's own routed pass with the same
     prompt, since the former is poor after training with routing. Which tokens that pass leaves out follows from the picture's seed.
@@ -89,7 +100,9 @@ def draw_pictures(model: nn.Module, recipe: Recipe, prompts: Prompts, texts: lis
 
     grid = sampling_grid(fields.steps, fields.shift or objective.times.shift)
     drawn = euler(guided_velocity if guided else velocity, start, grid)
-    return drawn if recipe.latents else drawn.clamp(-1, 1)
+    if recipe.latents:
+        return autoencoder.decode(drawn) if autoencoder else drawn
+    return drawn.clamp(-1, 1)
 
 
 def due(sample_set: SampleSet, step: int, total_steps: int) -> bool:
@@ -117,7 +130,15 @@ def png(picture: Tensor) -> bytes:
 
 
 def draw_sets(
-    model: nn.Module, recipe: Recipe, prompts: Prompts, sets: list[SampleSet], folder: RunFolder, world: World, step: int, attempt: int
+    model: nn.Module,
+    autoencoder: Autoencoder | None,
+    recipe: Recipe,
+    prompts: Prompts,
+    sets: list[SampleSet],
+    folder: RunFolder,
+    world: World,
+    step: int,
+    attempt: int,
 ) -> Iterator[tuple[str, int, float]]:
     """Draw `sets` into samples/<step>/, adding to the index after every chunk; yields (set, pictures, seconds) as each is done.
 
@@ -150,7 +171,8 @@ def draw_sets(
             mine = wanted[first : first + CHUNK * world.size][world.rank :: world.size]
             drawn: list[tuple[SampleImage, bytes]] = []
             if mine:
-                pictures = draw_pictures(model, recipe, prompts, [p for _, p, _ in mine], [s for _, _, s in mine], pixels)
+                texts, seeds = [prompt for _, prompt, _ in mine], [seed for _, _, seed in mine]
+                pictures = draw_pictures(model, recipe, prompts, texts, seeds, pixels, autoencoder)
                 drawn = [(about(recipe, sample_set.name, n, p, s, pixels), png(x)) for (n, p, s), x in zip(mine, pictures, strict=True)]
             gathered = world.gather(drawn)
             world.together(lambda gathered=gathered: put(gathered) if world.leads else None)

@@ -7,6 +7,7 @@ from torch import nn
 
 from dayrun.recipe import Recipe, SampleSet
 from dayrun.run_folder import RunFolder
+from trainer.autoencoder import Autoencoder
 from trainer.budget import SampleBudget
 from trainer.ema import AveragedWeights
 from trainer.evaluation.evaluate import Evaluator
@@ -30,6 +31,7 @@ class Showing:
         world: World,
         model: nn.Module,
         ema: AveragedWeights | None,
+        autoencoder: Autoencoder | None,
         stop: StopSignal,
         timing: Timing,
         saved: Callable[[], None],
@@ -38,8 +40,9 @@ class Showing:
     ) -> None:
         self._folder, self._attempt, self._world, self._timing = folder, attempt, world, timing
         self._model, self._ema, self._saved, self._tell, self._metric = model, ema, saved, tell, metric
+        self._autoencoder = autoencoder
         self._budget = SampleBudget(recipe.samples.budget)
-        self._evaluator = Evaluator(recipe, folder, attempt, world, stop, timing) if recipe.evaluation else None
+        self._evaluator = Evaluator(recipe, folder, attempt, world, autoencoder, stop, timing) if recipe.evaluation else None
 
     def prove(self) -> None:
         """Raises on every rank when what an evaluation needs cannot be used."""
@@ -72,7 +75,8 @@ class Showing:
 
     def _draw(self, recipe: Recipe, sets: list[SampleSet], prompts: Prompts, step: int) -> None:
         try:
-            for name, images, seconds in draw_sets(self._model, recipe, prompts, sets, self._folder, self._world, step, self._attempt):
+            drawn = draw_sets(self._model, self._autoencoder, recipe, prompts, sets, self._folder, self._world, step, self._attempt)
+            for name, images, seconds in drawn:
                 self._timing.get_on()
                 self._budget.spent_on(name, seconds)
                 self._tell("samples_drawn", set=name, images=images, seconds=round(seconds, 3))

@@ -12,6 +12,7 @@ from dayrun.layers import sprint_of
 from dayrun.recipe import Recipe
 from dayrun.run_folder import EventType, Fork, RunFolder
 from trainer import checkpoint, fork, microbatch
+from trainer.autoencoder import autoencoder_of
 from trainer.data.loader import BadSamples, Batch, Loader
 from trainer.ema import AveragedWeights
 from trainer.faults import DivergedError, StopSignal, StorageFault
@@ -68,7 +69,7 @@ class Run:
         self.telemetry, self.stop, self.timing = telemetry, stop, timing or Timing(world.device)
         torch.manual_seed(recipe.seed)
         model = Denoiser(recipe.model, sprint_of(recipe))
-        self.frozen = Frozen(recipe, world)
+        self.frozen, self.autoencoder = Frozen(recipe, world), autoencoder_of(recipe, world)
         model.projector = self.frozen.projector()  # beside the denoiser's own parts, so that whatever is done to those is done to it
         self.model = prepare(model, recipe.hardware, world)
         self.gradients = gradients_of(self.model, world)
@@ -81,9 +82,8 @@ class Run:
         self.guard = Guard(recipe.guard, self.tell)
         self.meter, self.parts = Meter(recipe, world, telemetry, self.timing), PartMeans(world)
         self.profiler = Profiler(folder, world, telemetry)
-        self.showing = Showing(
-            recipe, folder, attempt, world, self.model, self.ema, stop, self.timing, self.finish_save, self.tell, telemetry.metric
-        )
+        about = (self.model, self.ema, self.autoencoder, stop, self.timing)
+        self.showing = Showing(recipe, folder, attempt, world, *about, self.finish_save, self.tell, telemetry.metric)
 
     @property
     def course(self) -> Recipe:
@@ -218,8 +218,10 @@ class Run:
     def loss(self, recipe: Recipe, batch: Batch) -> Tensor:
         """The objective on one micro-batch, a float32 scalar."""
         objective, device = recipe.objective, self.world.device
-        draws = draw(recipe.seed, batch.positions, tuple(batch.images.shape[1:]), objective)
-        clean, noise, times = batch.images.to(device), draws.noise.to(device), draws.times.to(device)
+        pictures = batch.images.to(device)
+        clean = self.autoencoder.encode(pictures) if self.autoencoder else pictures
+        draws = draw(recipe.seed, batch.positions, tuple(clean.shape[1:]), objective)
+        noise, times = draws.noise.to(device), draws.times.to(device)
         text, mask = self.tower.states(batch.captions) if self.tower else (batch.text, batch.text_mask)
         if objective.caption_dropout > 0:
             empty, empty_mask = self.prompts.of([""], torch.device("cpu"))
@@ -245,7 +247,7 @@ class Run:
         parts = {"flow": contrastive_flow_loss(velocity, target, contrastive.weight) if contrastive else flow_loss(velocity, target)}
         parts |= self.frozen.perceptual(recipe, batch.positions, predicted, clean, times)
         if projected is not None:
-            parts |= self.frozen.aligned(recipe, clean, grid, projected, kept)
+            parts |= self.frozen.aligned(recipe, pictures, grid, projected, kept)
         self.parts.add(parts)
         return weighted(parts, recipe)
 

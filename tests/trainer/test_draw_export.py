@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, PRXPipeline, PRXPixelPipeline, PRXTransformer2DModel
-from safetensors.torch import save_file
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, PRXPixelPipeline, PRXTransformer2DModel
 
 from dayrun import builtin
 from dayrun.objects import Prefix
-from dayrun.rules import load
 from dayrun.run_folder import EXIT_FAILED, RunFolder
 from tests.tiny import tiny_recipe, write_data
 from tests.trainer.here import train_here
 from trainer import draw, export
 from trainer.flow import sampling_grid, start_noise
-from trainer.model import Denoiser
 from trainer.samples import Prompts, draw_pictures, encode
 from trainer.text import TowerError
 from trainer.trained import Trained, alone, load_trained, recipe_of
@@ -228,41 +225,6 @@ def test_an_export_guides_by_the_routed_pass_as_the_run_does(
     card = (folder / "README.md").read_text()
     assert ("transformer/routed.py" in card) == (resolution == "token")
     assert "seeds=[0]" in card
-
-
-def test_a_latent_model_draws_in_diffusers_latent_pipeline(tmp_path: Path):
-    """The trainer cannot train one yet: its tensors, its sampler and what is written of it are tried on drawn weights."""
-    latents = {"autoencoder": "flux1", "source": "black-forest-labs/FLUX.1-dev", "downscale": 8, "scaling": 0.36, "shift": 0.12}
-    sections = {
-        "model": tiny_recipe("")["model"] | {"in_channels": 16, "patch_size": 2, "bottleneck_size": None},
-        "objective": {"prediction": "velocity", "times": {"shift": 1.0}},
-        "samples": {"steps": 3, "guidance": 3.0},
-        "stages": [{"name": "one", "pixels": 64, "steps": 100, "batch_size": 8}],
-        "latents": latents,
-    }
-    recipe = load(tiny_recipe("nowhere", **sections), for_training=False)
-    ours = Denoiser(recipe.model)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in ours.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
-    pipeline = export.pipeline_of(recipe)
-    assert pipeline == "PRXPipeline"
-    for name, document in {
-        "model_index.json": export.model_index(recipe, pipeline),
-        "transformer/config.json": export.transformer_config(recipe),
-        "scheduler/scheduler_config.json": export.scheduler_config(recipe),
-    }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(export.as_json(document))
-    save_file(ours.state_dict(), tmp_path / export.WEIGHTS, {"format": "pt"})
-    pipe = DiffusionPipeline.from_pretrained(tmp_path, text_encoder=None, tokenizer=None, vae=None)
-    assert isinstance(pipe, PRXPipeline)
-    states = {text: (state[:4], mask[:4]) for text, (state, mask) in states_of(8).items()}
-    theirs = by_diffusers(pipe, states, 3, 3.0, (16, 8, 8), 64, "latent")
-    drawn = draw_pictures(ours, recipe, Prompts(states), ["a fig"], [3], 64)
-    assert drawn.shape == (1, 16, 8, 8)
-    torch.testing.assert_close(theirs, drawn, atol=1e-4, rtol=1e-4)
 
 
 def test_the_card_says_what_it_was_made_of(run: RunFolder, monkeypatch: pytest.MonkeyPatch):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+from transformers import CLIPModel, CLIPTokenizer
 
 from dayrun.objects import Prefix
 from dayrun.recipe import Evaluation
@@ -19,6 +19,7 @@ from dayrun.recipe_errors import RecipeErrors
 from dayrun.rules import load
 from dayrun.run_folder import EXIT_FAILED, RunFolder
 from tests.conftest import ROOT
+from tests.networks import write_clip, write_large_dinov2
 from tests.tiny import PIXELS, tiny_recipe, write_data
 from tests.trainer.here import train_here
 from trainer.data.loader import Loader, held_out
@@ -34,25 +35,14 @@ from trainer.trained import alone, load_trained
 SAMPLES = 256
 HELD_OUT = 0.25
 CPU = torch.device("cpu")
-STARTS_AND_ENDS = {"<|startoftext|>": 0, "<|endoftext|>": 1}
 
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders `clip` and `dino`, as transformers saves such models."""
     place = tmp_path_factory.mktemp("networks")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**sizes, "vocab_size": 300, "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    vision = {**sizes, "image_size": 16, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(place / "clip")
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list("0123456789")
-    vocabulary = STARTS_AND_ENDS | {token: 2 + i for i, token in enumerate([*letters, *(f"{letter}</w>" for letter in letters)])}
-    CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(place / "clip")
-    dino = Dinov2WithRegistersConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14, num_register_tokens=4
-    )
-    Dinov2WithRegistersModel(dino).save_pretrained(place / "dino")
+    write_clip(place / "clip")
+    write_large_dinov2(place / "dino")
     return place
 
 

@@ -169,15 +169,15 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "latents perceptual",
         {
-            "latents": {"autoencoder": "flux1", "source": "x", "downscale": 8},
+            "latents": {"autoencoder": "flux1", "source": "x", "downscale": 8, "precomputed": True},
             "model": {"in_channels": 16, "patch_size": 1},
             "perceptual": {"dino": {}},
         },
         [
             '/perceptual/dino: "{\\"weight\\": 0.01, \\"source\\": \\"facebook/dinov2-with-registers-base\\", \\"pixels\\": 224, '
             '\\"below_time\\": 1.0, \\"crop\\"…: it compares pictures, and this recipe trains on latents; nearest: null',
-            '/latents: {"autoencoder": "flux1", "source": "x", "downscale": 8, "scaling": 1.0, "shift": 0.0, '
-            '"precomputed": false}: the trainer does not train on latents yet, only on pixels; nearest: null',
+            "/latents/precomputed: true: the trainer does not read latents from shards yet: it encodes pictures while it trains; "
+            "nearest: false",
         ],
     ),
     (

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dayrun.recipe import Recipe
 from dayrun.run_folder import RunFolder
+from trainer.autoencoder import Autoencoder
 from trainer.data.loader import Batch
 from trainer.evaluation.distances import frechet, kernel_distance, moments
 from trainer.evaluation.features import Networks, load_networks
@@ -40,8 +41,18 @@ def with_count(metric: str, images: int) -> str:
 class Evaluator:
     """Evaluates one run. `prove` tells early what would fail late."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, attempt: int, world: World, stop: StopSignal, timing: Timing) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        attempt: int,
+        world: World,
+        autoencoder: Autoencoder | None,
+        stop: StopSignal,
+        timing: Timing,
+    ) -> None:
         assert recipe.evaluation is not None
+        self._autoencoder = autoencoder
         self._recipe, self._fields = recipe, recipe.evaluation
         self._folder, self._attempt, self._world, self._stop, self._timing = folder, attempt, world, stop, timing
         self._real: dict[int, Features] = {}  # by side of the pictures
@@ -124,7 +135,7 @@ class Evaluator:
         metrics: dict[str, float] = {}
         if "validation_loss" in self._fields.metrics:
             samples = min(self._fields.validation_samples, len(reference))
-            losses = validation_loss(model, recipe, reference, samples, self._world)
+            losses = validation_loss(model, self._autoencoder, recipe, reference, samples, self._world)
             metrics |= {with_count(name, samples): value for name, value in losses.items()}
             report |= {"validation_samples": samples}
         if set(self._fields.metrics) == {"validation_loss"}:
@@ -175,7 +186,8 @@ class Evaluator:
         samples = recipe.samples.model_copy(update={"guidance": self._fields.guidance, "steps": self._fields.steps})
         seeds = [mix(self._fields.seed, place) for place in places]
         empty = {"": prompts.states[""]} if "" in prompts.states else {}
-        pictures = draw_pictures(model, recipe.model_copy(update={"samples": samples}), Prompts(told | empty), list(told), seeds, pixels)
+        asked, prompts = recipe.model_copy(update={"samples": samples}), Prompts(told | empty)
+        pictures = draw_pictures(model, asked, prompts, list(told), seeds, pixels, self._autoencoder)
         return levels(pictures.float()) / 127.5 - 1
 
     def _in_chunks(self, count: int, work: Callable[[list[int]], Features], tell: Callable[[int], None]) -> Features | None:

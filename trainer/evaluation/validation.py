@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from dayrun.recipe import Recipe
+from trainer.autoencoder import Autoencoder
 from trainer.evaluation.reference import Reference
 from trainer.flow import interpolate, mix, target_velocity, velocity_of
 from trainer.meter import BIN_NAMES, TIME_BINS
@@ -17,7 +18,9 @@ BINS = list(pairwise(TIME_BINS))
 
 
 @torch.no_grad()
-def validation_loss(model: nn.Module, recipe: Recipe, reference: Reference, samples: int, world: World) -> dict[str, float]:
+def validation_loss(
+    model: nn.Module, autoencoder: Autoencoder | None, recipe: Recipe, reference: Reference, samples: int, world: World
+) -> dict[str, float]:
     """Mean squared error of velocities over `samples` samples of the reference, each at one noise level of every bin.
 
     Returns `validation_loss_time_0_30` and so on, and `validation_loss`: the bins weighted by their widths, as for uniform times.
@@ -26,7 +29,8 @@ def validation_loss(model: nn.Module, recipe: Recipe, reference: Reference, samp
     assert recipe.evaluation is not None
     samples = min(samples, len(reference))
     starts = list(range(0, samples, CHUNK))[world.rank :: world.size]
-    mine = {start: chunk_errors(model, recipe, reference, list(range(start, min(start + CHUNK, samples))), world) for start in starts}
+    chunks = {start: list(range(start, min(start + CHUNK, samples))) for start in starts}
+    mine = {start: chunk_errors(model, autoencoder, recipe, reference, places, world) for start, places in chunks.items()}
     sums: dict[int, list[float]] = {}
     for one in world.gather(mine):
         sums |= one
@@ -36,11 +40,14 @@ def validation_loss(model: nn.Module, recipe: Recipe, reference: Reference, samp
     return {"validation_loss": whole, **named}
 
 
-def chunk_errors(model: nn.Module, recipe: Recipe, reference: Reference, places: list[int], world: World) -> list[float]:
+def chunk_errors(
+    model: nn.Module, autoencoder: Autoencoder | None, recipe: Recipe, reference: Reference, places: list[int], world: World
+) -> list[float]:
     """The sum of the samples' errors in each bin."""
     assert recipe.evaluation is not None
     some, objective, device = reference.some(places), recipe.objective, world.device
-    clean, text, mask = some.images.to(device), some.text.to(device), some.text_mask.to(device)
+    pictures, text, mask = some.images.to(device), some.text.to(device), some.text_mask.to(device)
+    clean = autoencoder.encode(pictures) if autoencoder else pictures
     found: list[float] = []
     for number, (low, high) in enumerate(BINS):
         drawn = [drawn_for(recipe.evaluation.seed, len(BINS) * place + number, tuple(clean.shape[1:])) for place in places]
