@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack test test-long test-cluster cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema chromium parts cluster-parts clean
+.PHONY: help demo serve stack test test-long test-cluster test-kueue cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema chromium parts cluster-parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test-long: $(VENV)/dev.stamp parts ## The long tests: every kill on Postgres too
 test-cluster: $(VENV)/dev.stamp parts ## The tests on a real Kubernetes: the one that KUBECONFIG names, or one booted here (as root, on Debian)
 	@[ -n "$$KUBECONFIG" ] || $(MAKE) --no-print-directory cluster-parts
 	@$(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST_FLAGS)
+
+test-kueue: $(VENV)/dev.stamp parts cluster-parts ## Runs admitted by a real Kueue, on the test cluster
+	@$(BIN)/python -m pytest -m kueue tests/cluster $(PYTEST_FLAGS)
 
 cluster-up: cluster-parts ## A whole Kubernetes of one node on this machine: NODES=4 simulated ones of eight H200 beside it
 	@tests/cluster/boot/up.sh $(NODES)

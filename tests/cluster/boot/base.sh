@@ -3,6 +3,9 @@
 # where no registry can be reached.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
+mkdir -p "$CACHE"
+exec 8>"$CACHE/base.lock"
+flock 8 # the cluster's own images and ours may be built at the same time
 ! store images --quiet $BASE_IMAGE >/dev/null 2>&1 || exit 0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -9,7 +9,7 @@ NETNS=dayrun
 NODE_IP=10.89.0.1 # the cluster's end of the veth pair
 HOST_IP=10.89.0.2 # this machine's end
 
-TRAINING_OPERATOR=v1.9.2 KWOK=v0.7.0 HELM=v3.22.0
+TRAINING_OPERATOR=v1.9.2 KWOK=v0.7.0 HELM=v3.22.0 KUEUE=v0.10.0
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$SCRIPTS/../../.." && pwd)
 # Kubernetes, etcd and CoreDNS: their versions stand in tools/go.mod, and another file is another folder
@@ -17,12 +17,14 @@ KUBERNETES_BIN="$CACHE/bin/kubernetes-$(cat "$SCRIPTS"/tools/go.mod "$SCRIPTS"/t
 OPERATOR_BIN="$CACHE/bin/training-operator-$TRAINING_OPERATOR"
 KWOK_BIN="$CACHE/bin/kwok-$KWOK"
 HELM_BIN="$CACHE/bin/helm-$HELM"
+KUEUE_BIN="$CACHE/bin/kueue-$KUEUE"
 export PATH="$KUBERNETES_BIN:$KWOK_BIN:$HELM_BIN:$PATH:/usr/sbin:/sbin"
 CLUSTER_KUBECONFIG="$STATE/kubeconfig"
 
 TAG=${DAYRUN_IMAGE_TAG:-test}
 BASE_IMAGE=localhost/debian:bookworm-slim
 OPERATOR_IMAGE=localhost/training-operator:$TRAINING_OPERATOR
+KUEUE_IMAGE=localhost/kueue:$KUEUE
 store() { buildah --root "$CACHE/buildah" --runroot /run/dayrun-buildah --storage-driver overlay "$@"; }
 client() { ctr --address "$SOCK" --namespace k8s.io "$@"; }
 runs() { # whether the cluster answers
