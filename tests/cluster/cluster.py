@@ -55,8 +55,8 @@ class Cluster:
     @classmethod
     def booted(cls, nodes: int = 4) -> Self:
         """The one of this machine, booted when it does not run, with images of the code as it is now."""
-        # where nothing is built yet, the images wait for disk and network while Go compiles; what came too early is handed over afterwards
-        with subprocess.Popen([BOOT / "images.sh"]) as building:
+        # where nothing is built yet, the images wait for disk and network while Go compiles
+        with subprocess.Popen([BOOT / "images.sh", "--build-only"]) as building:
             subprocess.run([BOOT / "up.sh", str(nodes)], check=True)
         assert building.returncode == 0
         subprocess.run([BOOT / "images.sh"], check=True)
