@@ -5,7 +5,7 @@ here for minutes to name the demo's objects and colours: what is told of them sa
 scores stand the differences from the baseline of the same seed, with 95 % intervals (Student's t over seeds). Runs that are done are
 kept in the home and not done again; the table goes to standard output.
 
-    python bench/ablations.py --home FOLDER [--steps 400] [--seeds 0,1,2] [--jobs 2]
+    python bench/ablations.py --home FOLDER [--steps 300] [--seeds 0,1,2] [--jobs 2]
 """
 
 import argparse
@@ -43,10 +43,8 @@ def variants(home: Path) -> dict[str, dict[str, Any]]:
         BASELINE: {},
         "AdamW instead of Muon": {"optimizer": {"kind": "adamw"}},
         "TREAD, blocks 1 to 4, rate 0.5": {"routing": routing, "samples": {"self_guidance": False}},
-        "SPRINT, blocks 1 to 4, rate 0.5": {"routing": routing | {"kind": "sprint"}, "samples": {"self_guidance": False}},
         "alignment to a stand-in teacher": {"representation": representation},
         "stand-in perceptual loss": {"perceptual": {"lpips": lpips}},
-        "contrastive term": {"objective": {"contrastive": {"weight": 0.05}}},
     }
 
 
@@ -249,7 +247,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--home", type=Path, required=True, help="where data, networks and runs are kept")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each of one thread")
     parser.add_argument("--score", type=Path, help=argparse.SUPPRESS)
