@@ -24,7 +24,7 @@ from tests.conftest import ROOT, until
 from tests.networks import write_clip, write_dinov2, write_dinov3, write_large_dinov2, write_vgg
 from tests.tiny import tiny_recipe, write_data
 from trainer import export
-from trainer.samples import draw_pictures, encode
+from trainer.samples import draw_pictures, encode, stage_at
 from trainer.trained import alone, load_trained, recipe_of
 
 pytestmark = pytest.mark.long
@@ -188,7 +188,8 @@ def test_diffusers_draws_its_last_pictures_from_its_export(disturbed: RunFolder)
     with alone(recipe.hardware) as world:
         trained = load_trained(disturbed, world, recipe, None, None)
         prompts = encode(recipe, PROMPTS, world)
-        ours = draw_pictures(trained.model, recipe, prompts, PROMPTS, seeds, 32)
+        of_stage, _ = stage_at(trained.recipe, ONE + TWO)
+        ours = draw_pictures(trained.model, of_stage, prompts, PROMPTS, seeds, 32)
         text, mask = prompts.of(PROMPTS, torch.device("cpu"))
     theirs = pipe(seeds=seeds, height=32, width=32, prompt_embeds=text, prompt_attention_mask=mask, output_type="pt").images
     torch.testing.assert_close(theirs.clamp(-1, 1), ours, atol=1e-4, rtol=1e-4)
