@@ -1,4 +1,4 @@
-"""A whole conversion: list, skip what is committed, convert the rest, merge. `python -m trainer.data.convert convert` and the demo call it."""
+"""A whole conversion: list, skip what is committed, convert the rest, merge. The command line and the demo call `convert`."""
 
 import time
 from collections.abc import Callable

@@ -5,6 +5,7 @@ twice (docs/decisions/0013). Nothing here knows pictures.
 """
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -41,7 +42,7 @@ class Here:
             yield from map(work, items)
             return
         # spawned: a fork would copy whatever threads and locks this process has
-        pool = ProcessPoolExecutor(min(self.workers, len(items)), multiprocessing.get_context("spawn"))
+        pool = ProcessPoolExecutor(min(self.workers, len(items)), multiprocessing.get_context("spawn"), one_thread)
         try:
             for done in as_completed([pool.submit(work, item) for item in items]):
                 yield done.result()
@@ -94,6 +95,11 @@ class Actor:
 
     def call(self, work: Callable[[T], R], item: T) -> R:
         return work(item)
+
+
+def one_thread() -> None:
+    """What torch and its kin take from here when they are imported: there are as many of us as there are cores."""
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def call(work: Callable[[T], R], item: T) -> R:

@@ -10,8 +10,8 @@ from typing import Any
 from PIL import __version__ as pillow_version
 
 from trainer.data.buckets import Size, buckets, nearest
-from trainer.data.convert.sources import Found, Reading
 from trainer.data.convert.pictures import Picture, Unusable
+from trainer.data.convert.sources import Found, Reading
 
 VERSION = 1
 """Part of every digest: a change of what is written makes what was committed stale."""

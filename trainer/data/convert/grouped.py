@@ -116,7 +116,7 @@ def tar_samples(path: Path, title: str) -> Iterator[Found | Reject]:
         if held is not None:
             yield held
         held = sample
-    if held is not None and not cut:
+    if held is not None and held.id not in [reject.id for reject in cut]:
         yield held
     yield from cut
 
@@ -124,32 +124,32 @@ def tar_samples(path: Path, title: str) -> Iterator[Found | Reject]:
 def tar_entries(path: Path, title: str, cut: list[Reject]) -> Iterator[Entry]:
     """The files in a tar, in its order. When it is cut short, `cut` gets the word and the entries end."""
     size, last = path.stat().st_size, ""
+
+    def word(because: str) -> Reject:
+        return Reject(f"{title}/{key_of(last)}", "tar_cut_short", because)
+
     with path.open("rb") as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 for member in archive:
-                    last = member.name
-                    if member.offset_data + member.size > size:
-                        because = f"the tar ends at byte {size:,}, in the middle of {last}, which needs {member.size:,} from {member.offset_data:,} on"
-                        cut.append(Reject(f"{title}/{key_of(last)}", "tar_cut_short", because))
+                    last, end = member.name, member.offset_data + member.size
+                    if end > size:
+                        cut.append(word(f"the tar ends at byte {size:,}, in the middle of {last}, which goes to {end:,}"))
                         return
-                    base = member.name.rsplit("/", 1)[-1]
-                    if member.isfile() and not base.startswith((".", "__")):
-                        yield Entry(member.name, member.size, lambda m=member: archive.extractfile(m).read())  # pyright: ignore[reportOptionalMemberAccess]
+                    if member.isfile() and not last.rsplit("/", 1)[-1].startswith((".", "__")):
+                        yield Entry(last, member.size, lambda m=member: archive.extractfile(m).read())  # pyright: ignore[reportOptionalMemberAccess]
                 file.seek(archive.offset)
                 if file.read(512) != bytes(512):  # every tar ends with blocks of zeros
-                    because = f"the tar has no end: after {last or 'its start'} nothing that can be read follows (byte {archive.offset:,} of {size:,})"
-                    cut.append(Reject(f"{title}/{key_of(last)}", "tar_cut_short", because))
+                    cut.append(word(f"the tar has no end: nothing that can be read follows {last or 'its start'}, of {size:,} bytes"))
         except (tarfile.TarError, EOFError) as error:
-            because = f"the tar ends at byte {size:,}: {error}" if last else f"no tar: {error}"
-            cut.append(Reject(f"{title}/{key_of(last)}", "tar_cut_short", because))
+            cut.append(word(f"the tar ends at byte {size:,}: {error}" if last else f"no tar: {error}"))
 
 
 # ---- folders --------------------------------------------------------------------------------------------------------------------------
 
 
 def folder_parts(source: str, files: list[File], slice: int) -> list[Part]:
-    """A folder of pictures, cut into parts of `slice` samples. Rows of its metadata file that name no picture are the first part's rejects."""
+    """A folder of pictures, in parts of `slice` samples. What its metadata file names in vain are rejects of the first."""
     title = Path(local(source) or source).name
     metadata = [file for file in files if file.key in METADATA]
     if len(metadata) > 1:

@@ -1,4 +1,4 @@
-"""The data set that a conversion writes, in a folder or an object store: shards, a commit marker a part, and `dataset.json` when all is there.
+"""The data set that a conversion writes, into a folder or an object store: shards, a commit marker for each part, `dataset.json` last.
 
     OUT/conversion.json             the options, written first
     OUT/1024x1024/00000.000.mds     bucket / part . number (without folders of buckets where there is one square bucket)
@@ -7,8 +7,8 @@
     OUT/rejects.jsonl               all parts' rejects
     OUT/dataset.json                written last: without it, this is no data set
 
-A shard that no index names is nothing: a task that dies leaves files that the next try replaces by the same bytes. Nothing in here says when
-or by how many workers it was made.
+A shard that no index names is nothing: a task that dies leaves files that the next try replaces by the same bytes. Nothing in here says
+when it was made, or by how many workers.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""One part of a source → its shards, committed. Pure but for what it writes: the same part and options give the same bytes, wherever it runs."""
+"""One part of a source → its shards, committed: the same part and options give the same bytes, wherever and how often it runs."""
 
 import hashlib
 import json
@@ -122,21 +122,22 @@ def convert_part(job: Job, task: Task) -> Committed:
                 size, sample, kept, enlarged = each
                 bucket = "." if options.square else str(size)
                 if bucket not in writers:
-                    writers[bucket] = stack.enter_context(ShardWriter(folder / str(size), options.encodings(), options.shard_bytes))
+                    writers[bucket] = stack.enter_context(
+                        ShardWriter(folder / str(size), options.encodings(), options.shard_bytes, stem=task.part.name)
+                    )
                 writers[bucket].write(sample)
                 counts["kept"] += kept
                 counts["enlarged"] += enlarged
-        shards = {bucket: placed(output, writers[bucket].folder, bucket, task.part.name) for bucket in sorted(writers)}
+        shards = {bucket: placed(output, writers[bucket].folder, bucket) for bucket in sorted(writers)}
     committed = Committed(task.part.name, task.digest(options), shards, rejects, **counts)
     output.commit(committed)
     return committed
 
 
-def placed(output: Output, folder: Path, bucket: str, part: str) -> list[dict[str, Any]]:
-    """Put the shards that a writer left in `folder` into their bucket under names of the part; the entries of its index."""
+def placed(output: Output, folder: Path, bucket: str) -> list[dict[str, Any]]:
+    """Put the shards that a writer left in `folder` into their bucket; the entries of its index."""
     entries: list[dict[str, Any]] = json.loads((folder / INDEX).read_bytes())["shards"]
-    for number, entry in enumerate(entries):
-        name = f"{part}.{number:03d}.mds"
-        output.place(folder / entry["raw_data"]["basename"], key_in(bucket, name))
-        entry["raw_data"]["basename"] = name
+    for entry in entries:
+        name = entry["raw_data"]["basename"]
+        output.place(folder / name, key_in(bucket, name))
     return entries

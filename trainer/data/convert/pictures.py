@@ -1,4 +1,4 @@
-"""A picture's bytes in, a picture of its bucket's size out; or a Reject's reason. Memory is bounded by the header before a pixel is decoded.
+"""A picture's bytes in, a picture of its bucket's size out, or why not. Memory is bounded by the header, before a pixel is decoded.
 
 What a file is follows from its first bytes, not from its name. What happens to odd pictures is the table in docs/data.md.
 """
@@ -29,6 +29,8 @@ TURNS = {
 PLAIN = ("RGB", "L")
 DECODING = (OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, EOFError, OverflowError)
 """What Pillow raises for bytes that are no picture."""
+NO_PIXELS = "not identified by this driver"
+"""What Pillow says of a width or a height of 0."""
 HASH_SIDE = 8
 
 
@@ -134,6 +136,8 @@ def header(data: bytes) -> Any:
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             return WebPImagePlugin.WebPImageFile(file)
     except DECODING as error:
+        if str(error) == NO_PIXELS:
+            raise Unusable("empty_picture", "its header gives it no pixels, or no colours") from None
         raise Unusable("undecodable", f"its header cannot be read: {error}") from None
     begins = f"begins with {data[:8].hex(' ')}" if data else "is empty"
     raise Unusable("unknown_format", f"neither JPEG, PNG nor WebP: it {begins}")
