@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,20 @@ def stored_in(out: Path) -> dict[str, dict[str, Any]]:
     """Every sample of a data set by its id, with its bucket."""
     buckets = json.loads((out / "dataset.json").read_text())["buckets"]
     return {sample["id"]: sample | {"bucket": bucket} for bucket in buckets for sample in ShardSet(out / bucket)}
+
+
+@dataclass(frozen=True)
+class WidthsOf:
+    """What stands where a network does, in a module that starts without torch."""
+
+    needs: tuple[str, ...] = ("width",)
+
+    def load(self) -> "Widths":
+        return Widths()
+
+
+class Widths:
+    columns = {"double": "int"}  # noqa: RUF012
+
+    def __call__(self, samples: list[dict[str, Any]]) -> list[dict[str, Any] | str]:
+        return [{"double": 2 * sample["width"]} if not sample["id"].endswith("3") else "its number ends with 3" for sample in samples]
