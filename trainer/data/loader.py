@@ -5,13 +5,11 @@ from its first position alone: no state to save, and the same stream whatever th
 """
 
 import io
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from dayrun.recipe import Data, Recipe
 from trainer.data.shards import BadSample, ShardError, ShardSet
+from trainer.data.shelves import folder_of
 from trainer.faults import DataFault
 from trainer.flow import mix, split_mix
 
@@ -46,11 +45,6 @@ class BadSamples:
     seen: int = 0
     count: int = 0
     first: list[dict[str, Any]] | None = None
-
-
-def folder_of(url: str) -> Path:
-    """Where a source lies: relative URLs start at DAYRUN_DATA, or at the current folder."""
-    return Path(os.environ.get("DAYRUN_DATA", ".")) / url.removeprefix("file://")
 
 
 class Sample(NamedTuple):
