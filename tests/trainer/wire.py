@@ -1,4 +1,4 @@
-"""A TCP relay before an S3 server: counts what is asked, holds an answer back, spoils one on its way. It changes no request."""
+"""A TCP relay before an S3 server: counts what is asked, holds an answer back, spoils one on its way, is away. It changes no request."""
 
 import re
 import socket
@@ -17,15 +17,33 @@ class Wire:
     def __init__(self, to: str) -> None:
         parts = urlsplit(to)
         self._to = (parts.hostname or "", parts.port or 0)
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._port = 0
+        self._open: list[socket.socket] = []
         self.asked: Counter[tuple[str, str]] = Counter()
         """How often, by (method, name of the object without its folders)."""
         self._hold: dict[str, threading.Event] = {}
         self.held = threading.Event()
         """Set once a request is held back."""
         self._spoil: set[str] = set()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.open()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def open(self) -> None:
+        """Take connections, at the same address as before."""
+        listening = socket.create_server(("127.0.0.1", self._port))
+        self._port = listening.getsockname()[1]
+        self._open = [listening]
+        threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
+
+    def close(self) -> None:
+        """Refuse connections, and cut those that are open."""
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
 
     def hold_next(self, name: str) -> threading.Event:
         """The next GET of the object `name` goes no further until the event that is returned is set."""
@@ -36,14 +54,12 @@ class Wire:
         """The last byte of the next answer to a GET of the object `name` is another one."""
         self._spoil.add(name)
 
-    def close(self) -> None:
-        self._listening.close()
-
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                client, _ = self._listening.accept()
+                client, _ = listening.accept()
                 server = socket.create_connection(self._to)
+                self._open += [client, server]
                 spoiled = threading.Event()
                 threading.Thread(target=self._requests, args=(client, server, spoiled), daemon=True).start()
                 threading.Thread(target=self._answers, args=(server, client, spoiled), daemon=True).start()
@@ -65,7 +81,7 @@ class Wire:
     def _answers(self, server: socket.socket, client: socket.socket, spoiled: threading.Event) -> None:
         with ending(client, server):
             while data := server.recv(1 << 20):
-                if spoiled.is_set() and not data.startswith(b"HTTP/1.1"):  # the head comes by itself
+                if spoiled.is_set() and not data.endswith(b"\r\n\r\n"):  # a head alone
                     spoiled.clear()
                     data = data[:-1] + bytes([data[-1] ^ 1])
                 client.sendall(data)

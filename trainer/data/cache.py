@@ -96,7 +96,7 @@ class Cache:
         self._hopeless: set[str] = set()
         self._threads: list[threading.Thread] = []
         self._closed = False
-        self.sweep()
+        self.used()
 
     def close(self) -> None:
         """Nothing is fetched ahead any more, and nothing is kept for us."""
@@ -169,7 +169,8 @@ class Cache:
                 file.flush()
                 os.ftruncate(file.fileno(), item.bytes)
                 os.fsync(file.fileno())  # a name that outlives a loss of power must not stand for bytes that did not
-                part.rename(path)
+                with self._alone():  # who counts meanwhile must not see it under both names
+                    part.rename(path)
             except BaseException:
                 if not file.closed and is_at(file, part):
                     part.unlink()
@@ -203,7 +204,7 @@ class Cache:
         """Give `file` the size that `item` takes, evicting for it what is needed later than `due`; else the bytes that are missing."""
         os.ftruncate(file.fileno(), 0)
         with self._alone():
-            missing = self.sweep() + item.bytes + item.room - self.limit
+            missing = self._swept() + item.bytes + item.room - self.limit
             if missing > 0:
                 free = leaving(self.present(), self._due(), due)
                 if sum(one.bytes for one in free) < missing:
@@ -226,7 +227,12 @@ class Cache:
                     found.append(Present(entry.name, about.st_size, about.st_mtime))
         return found
 
-    def sweep(self) -> int:
+    def used(self) -> int:
+        """Bytes of all files, whole or not."""
+        with self._alone():
+            return self._swept()
+
+    def _swept(self) -> int:
         """Remove files that were being filled by a process that is gone; the bytes of all that is left, whole or not."""
         total = 0
         for entry in os.scandir(self.folder):
