@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT, until
-from trainer.data import cache as shard_cache
 from trainer.data.cache import Cache, CacheFull, Item, Present, free_for, leaving
 
 SIZE = 1000
@@ -79,12 +78,13 @@ def test_the_longest_unused_goes_where_nobody_says_what_comes(tmp_path: Path, ma
 
 
 def test_what_is_needed_last_goes_first(tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(shard_cache, "FETCHING", 0)  # what has gone would come back
+    monkeypatch.setattr(Cache, "_fetched_one", lambda *_: False)  # what has gone would come back
     mine, other = Cache(tmp_path, 3 * SIZE), Cache(tmp_path, 3 * SIZE)
     for name in "abc":
         read(mine, made.item(name))
     other.will_need("set", [(0.0, made.item("a")), (9.0, made.item("b"))])
     mine.will_need("set", [(1.0, made.item("b")), (2.0, made.item("c"))])
+    until(lambda: mine.due() == {"a": 0.0, "b": 0.0, "c": 1.0}, "both to have looked at what comes")
     read(mine, made.item("d"))
     assert names(mine) == ["a", "b", "d"]
     other.close()
@@ -147,7 +147,6 @@ def test_a_file_that_lost_bytes_is_made_again(tmp_path: Path, made: Made):
 STUCK = """
 import sys, time
 from pathlib import Path
-from trainer.data import cache as shard_cache
 from trainer.data.cache import Cache, Item
 
 def fill(file):

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from trainer.data.coming import Coming
+
 PART = ".part"
 NEEDS = "needs"
 SHARE = 0.9
@@ -91,8 +93,9 @@ class Cache:
             self._said, self._said_at = os.fdopen(number, "w+"), Path(name)
             fcntl.flock(self._said, fcntl.LOCK_EX)
         self._changed = threading.Condition()
-        self._needs: dict[object, list[tuple[float, Item]]] = {}
-        self._order: list[tuple[float, Item]] = []
+        self._coming: dict[object, Coming[Item]] = {}
+        self._order: list[tuple[float, Item]] | None = None
+        self._trouble: Exception | None = None
         self._hopeless: set[str] = set()
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -111,7 +114,12 @@ class Cache:
     # holding
     @contextmanager
     def hold(self, item: Item) -> Iterator[Path]:
-        """The whole file of `item`, which stays as long as the block lasts. Raises what its `fill` raises, and CacheFull."""
+        """The whole file of `item`, which stays as long as the block lasts.
+
+        Raises what its `fill` raises, CacheFull, and what an order of `will_need` raised.
+        """
+        if self._trouble is not None:
+            raise self._trouble
         self.counts.held += 1
         file = self._present(item)
         if file is None:
@@ -259,23 +267,38 @@ class Cache:
             yield
 
     # what comes next
-    def will_need(self, whose: object, order: list[tuple[float, Item]]) -> None:
+    def will_need(self, whose: object, items: Iterable[tuple[float, Item]]) -> None:
         """What `whose` holds from now on, and when: fetched ahead, earliest first, and kept until then. Replaces what it said before.
 
-        When: any scale, as long as all users of the folder count alike.
+        items: may be endless, and is followed by a thread of the cache. When: ascending, on a scale that all users of the folder share.
         """
         with self._changed:
-            self._needs[whose] = order
-            self._order = sorted((one for orders in self._needs.values() for one in orders), key=lambda one: one[0])
-            due: dict[str, float] = {}
-            for when, item in self._order:
-                due.setdefault(item.name, when)
-            self._say(due)
+            self._coming[whose] = Coming(items)
+            self._order = None
             while len(self._threads) < FETCHING and not self._closed:
                 thread = threading.Thread(target=self._fetch_ahead, name="cache", daemon=True)
                 self._threads.append(thread)
                 thread.start()
             self._changed.notify_all()
+
+    def passed(self, whose: object, item: Item) -> None:
+        """`whose` holds `item` now: it is needed again when it comes up again."""
+        coming = self._coming.get(whose)
+        if coming is not None and coming.passed(item.name):
+            with self._changed:
+                self._order = None
+                self._changed.notify_all()
+
+    def _in_order(self) -> list[tuple[float, Item]]:
+        """What all users in this process will need, as far as it is in sight; others can read it, too."""
+        with self._changed:
+            if self._order is None:
+                self._order = sorted((one for coming in self._coming.values() for one in coming.ahead()), key=lambda one: one[0])
+                due: dict[str, float] = {}
+                for when, item in self._order:
+                    due.setdefault(item.name, when)
+                self._say(due)
+            return self._order
 
     def _say(self, due: dict[str, float]) -> None:
         with self._alone():
@@ -284,8 +307,12 @@ class Cache:
             self._said.writelines(f"{when!r} {name}\n" for name, when in due.items())
             self._said.flush()
 
+    def due(self) -> dict[str, float]:
+        """When each file is needed next by any process that lives, from now."""
+        with self._alone():
+            return self._due()
+
     def _due(self) -> dict[str, float]:
-        """When each file is needed next by any process that lives."""
         due: dict[str, float] = {}
         for path in (self.folder / NEEDS).iterdir():
             if path != self._said_at and gone(path):
@@ -297,19 +324,34 @@ class Cache:
         return due
 
     def _fetch_ahead(self) -> None:
-        while not self._closed:
-            with self._changed:
-                order = self._order
-            for due, item in order:
-                if self._closed or self._order is not order:
-                    break
-                if item.name in self._hopeless or (self.folder / item.name).exists():
-                    continue
-                if not self._fetched(item, due):
-                    break
-            with self._changed:
-                if self._order is order and not self._closed:
-                    self._changed.wait(LOOK_SECONDS)
+        try:
+            while not self._closed:
+                order = self._in_order()
+                if not self._fetched_one(order) and not self._looked_further():
+                    with self._changed:
+                        if self._order is order and not self._closed:
+                            self._changed.wait(LOOK_SECONDS)
+        except Exception as error:
+            self._trouble = error
+
+    def _fetched_one(self, order: list[tuple[float, Item]]) -> bool:
+        """Whether something was fetched; if not, then all that is in sight is there, or on its way, or there is no room."""
+        for due, item in order:
+            if self._closed or item.name in self._hopeless or (self.folder / item.name).exists():
+                continue
+            before = self.counts.filled
+            if not self._fetched(item, due) or self.counts.filled > before:
+                return self.counts.filled > before
+        return False
+
+    def _looked_further(self) -> bool:
+        """Whether more is in sight now: of whose order the least was, so that what comes can be compared."""
+        for coming in sorted(self._coming.values(), key=lambda coming: coming.horizon):
+            if coming.look(2 * self.limit):
+                with self._changed:
+                    self._order = None
+                return True
+        return False
 
     def _fetched(self, item: Item, due: float) -> bool:
         """Whether it makes sense to go on with the next one."""

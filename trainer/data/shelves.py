@@ -22,10 +22,6 @@ from trainer.data.fetching import Origin
 
 INDEX = "index.json"
 FILE = "file://"
-BEHIND = 32
-"""Shards that may still be held after one that was to be held later: threads and ranks are not in step."""
-FAR = 10_000
-"""Shards beyond which nobody looks ahead."""
 
 
 class Shelf(Protocol):
@@ -105,16 +101,12 @@ class CachedShelf:
 
     def __init__(self, url: str, cache: Cache) -> None:
         self._origin = Origin(url, cache.patience_seconds)
-        self.url, self._cache = self._origin.url, cache
-        self._lock = threading.Lock()
-        self._samples = 0
-        self._coming: Iterator[dict[str, Any]] = iter(())
-        self._ahead: list[tuple[float, Item]] = []
-        self._end = 0.0
+        self.url, self._cache, self._index = self._origin.url, cache, b""
 
     def index(self) -> bytes:
         try:
-            return self._origin.get(INDEX)
+            self._index = self._origin.get(INDEX)
+            return self._index
         except FileNotFoundError:
             nearest = "a prefix of MDS shards holds one; is a conversion still running?"
             raise ShardError(f"{self.url}/{INDEX}", None, "there is no index", nearest) from None
@@ -133,38 +125,18 @@ class CachedShelf:
     def hold(self, entry: dict[str, Any]) -> Iterator[Path]:
         item = self._item(entry)
         with self._cache.hold(item) as file:
-            self._passed(item)
+            self._cache.passed(self, item)
             yield file
 
     def will_need(self, entries: Iterable[dict[str, Any]]) -> None:
-        with self._lock:
-            self._coming, self._ahead, self._end = iter(entries), [], 0.0
-            self._look_ahead()
+        self._cache.will_need(self, self._needed(entries))
 
-    def _passed(self, item: Item) -> None:
-        """While it is held it cannot go, and afterwards it is needed when it comes up again."""
-        with self._lock:
-            place = next((i for i, (_, other) in enumerate(self._ahead) if other.name == item.name), None)
-            if place is not None:
-                del self._ahead[place]
-                del self._ahead[: max(0, place - BEHIND)]
-                self._look_ahead()
-
-    def _look_ahead(self) -> None:
-        """As many shards as could lie in the cache twice over: whatever comes later is equally far away."""
-        room = 2 * self._cache.limit - sum(item.bytes for _, item in self._ahead)
-        while room > 0 and len(self._ahead) < FAR and (entry := next(self._coming, None)) is not None:
-            self._ahead.append((self._end, self._item(entry)))
-            self._end += int(entry["samples"])
-            room -= self._ahead[-1][1].bytes
-        # in epochs, so that sets of any size can be compared: a rare bucket's next shard is far away
-        begin, samples = self._ahead[0][0] if self._ahead else 0.0, self._samples_in_all()
-        self._cache.will_need(self, [((place - begin) / samples, item) for place, item in self._ahead])
-
-    def _samples_in_all(self) -> int:
-        if not self._samples:
-            self._samples = sum(int(entry["samples"]) for entry in json.loads(self.index())["shards"])
-        return self._samples
+    def _needed(self, entries: Iterable[dict[str, Any]]) -> Iterator[tuple[float, Item]]:
+        """When: in epochs of the set, so that sets of any size can be compared; a rare bucket's next shard is far away."""
+        samples, place = sum(int(entry["samples"]) for entry in json.loads(self._index or self.index())["shards"]), 0
+        for entry in entries:
+            yield place / samples, self._item(entry)
+            place += int(entry["samples"])
 
     def _item(self, entry: dict[str, Any]) -> Item:
         raw = entry["raw_data"]
