@@ -93,6 +93,16 @@ class Caption(Part):
     weight: Rate = Field(default=1.0, description="How often this caption is drawn, relative to the others.")
 
 
+class ShardCache(Part):
+    """Where shards of object stores lie on each node while they are used: on its own disk, shared by its processes."""
+
+    folder: str | None = Field(
+        default=None, min_length=1, description="null: dayrun/shards in XDG_CACHE_HOME; on a cluster that is the profile's cache_folder."
+    )
+    bytes: Positive | None = Field(default=None, description="Most that it may hold; null: nine tenths of what the disk has free.")
+    patience_seconds: Rate = Field(default=120.0, description="How long a store may be away, or the cache full, before the attempt ends.")
+
+
 class Data(Part):
     sources: list[Source] = Field(min_length=1)
     captions: list[Caption] = Field(default=[Caption()], min_length=1)
@@ -103,6 +113,7 @@ class Data(Part):
     horizontal_flip: Fraction = Field(default=0.0, description="Chance that an image is mirrored.")
     bad_samples_allowed: Fraction = Field(default=0.01, description="Share of unreadable samples at which the run stops with cause `data`.")
     threads: Positive = Field(default=2, description="Decoding threads of each rank.")
+    cache: ShardCache = ShardCache()
 
 
 class Times(Part):
