@@ -32,18 +32,8 @@ def when(at: str, asked: Callable[[Recipe], Any], *refused: object) -> Callable[
     return found
 
 
-def unequal_weights(recipe: Recipe) -> Found:
-    """Sources that ask to be drawn more often than others."""
-    sources = recipe.data.sources
-    for i, source in enumerate(sources):
-        if source.weight != sources[0].weight:
-            yield f"/data/sources/{i}/weight", source.weight
-
-
 NOT_YET: list[Row] = [
-    Row(unequal_weights, "the trainer does not weigh sources yet: every sample of every source is drawn equally often", [1.0]),
     Row(when("/latents", lambda r: r.latents), "the trainer does not train on latents yet, only on pixels", [None]),
-    Row(when("/data/buckets", lambda r: r.data.buckets, "aspect"), "the trainer does not read aspect buckets yet", ["square"]),
 ]
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,19 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dayrun import sheet
-from trainer.data.errors import BadSample, ShardError
+from trainer.data.errors import BadSample
+from trainer.data.folders import DATASET, HERE, folders_of, told_by
 from trainer.data.shards import ShardSet
-from trainer.data.shelves import document, shelf, stored
+from trainer.data.shelves import shelf, stored
 
-DATASET = "dataset.json"
-HERE = "."
-"""The bucket that lies in the data set's own folder."""
 IDENTIFIER = "id"
 SHARDS = 16
 """Shards that samples are taken from: those of a store have to be fetched whole."""
-TOLD = 10
-"""Places that are named of each thing; the rest is counted."""
+SMALL = 128
+"""Side of a picture on a contact sheet."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +97,8 @@ class Sets:
 
     def __init__(self, url: str, cache: Path | None = None, limit: int | None = None) -> None:
         self.url, self._cache, self._limit = url.rstrip("/"), cache, limit
-        told = document(self.url, DATASET)
-        self.told: dict[str, Any] = json.loads(told) if told else {}
-        names = sorted(self.told.get("buckets", {})) or [HERE]
-        self.by_bucket = {name: self._opened(name) for name in names if not self.told or self.told["buckets"][name]["samples"]}
-        if not self.by_bucket:
-            raise ShardError(f"{self.url}/{DATASET}", None, "names no bucket with samples", "convert at least one picture")
+        self.told: dict[str, Any] = told_by(self.url) or {}
+        self.by_bucket = {name: self._opened(name) for name in folders_of(self.url)}
 
     def _opened(self, name: str) -> ShardSet:
         return ShardSet(shelf(self.url if name == HERE else f"{self.url}/{name}", self._cache, self._limit), keep=2)
@@ -182,7 +174,9 @@ def chosen(sets: Sets, most: int | None) -> Iterator[tuple[str, int]]:
             yield name, number
 
 
-def statistics(url: str, most: int | None, image_column: str = "image", pictures: list[tuple[str, Image.Image]] | None = None) -> Statistics:
+def statistics(
+    url: str, most: int | None, image_column: str = "image", pictures: list[tuple[str, Image.Image]] | None = None
+) -> Statistics:
     """Looks at `most` samples, or at all. `pictures`: a list that gets all of them, small, each with its caption. Raises ShardError."""
     sets = Sets(url)
     found = Statistics(sets.url, len(sets))
@@ -214,9 +208,9 @@ def statistics(url: str, most: int | None, image_column: str = "image", pictures
                 sizes.append((*opened.size, len(data)))
                 formats[opened.format or "unknown"] += 1
                 if pictures is not None:
-                    opened.draft("RGB", (2 * sheet.CELL, 2 * sheet.CELL))
+                    opened.draft("RGB", (2 * SMALL, 2 * SMALL))
                     small = opened.convert("RGB")
-                    small.thumbnail((sheet.CELL, sheet.CELL))
+                    small.thumbnail((SMALL, SMALL))
                     pictures.append((str(sample[captions[0]]) if captions else called, small))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             found.unusable.append(str(shards.bad_sample(number, f"column {image_column!r} is no picture: {error}")))

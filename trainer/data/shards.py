@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +136,10 @@ class ShardSet:
     def __init__(self, shelf: Shelf | Path | str, keep: int = OPEN) -> None:
         self.shelf: Shelf = FolderShelf(shelf) if isinstance(shelf, Path | str) else shelf
         self._keep = keep
-        self.entries = entries_of(self.shelf)
+        index = self.shelf.index()
+        self.digest = hashlib.sha256(index).hexdigest()
+        """Of the index, which has the digests of the shards."""
+        self.entries = entries_of(index, f"{self.shelf.url.rstrip('/')}/{INDEX}")
         """What the index tells of each shard."""
         columns = [dict(zip(entry["column_names"], entry["column_encodings"], strict=True)) for entry in self.entries]
         for entry, found in zip(self.entries, columns, strict=True):
@@ -187,16 +190,38 @@ class ShardSet:
         which = int(np.searchsorted(self.ends, number, side="right"))
         return which, number - (int(self.ends[which - 1]) if which else 0)
 
+    def will_need(self, coming: Iterable[tuple[int, np.ndarray]]) -> None:
+        """Tell the shelf what will be read: numbers of samples as they come, each some with their epoch. May be endless."""
+        self.shelf.will_need(self._first_uses(coming))
+
+    def _first_uses(self, coming: Iterable[tuple[int, np.ndarray]]) -> Iterator[dict[str, Any]]:
+        """The shards in the order of their first use in each epoch; ends when nothing was read for a whole epoch."""
+        seen, now, idle = set[int](), -1, 0
+        for epoch, numbers in coming:
+            if epoch != now:
+                idle = 0 if seen else idle + 1
+                if idle > 2:  # before the first epoch there is nothing, and the first may have begun long ago
+                    return
+                seen, now = set[int](), epoch
+            for which in dict.fromkeys(np.searchsorted(self.ends, numbers, side="right").tolist()):
+                if which not in seen:
+                    seen.add(which)
+                    yield self.entries[which]
+
     def verify(self) -> Iterator[str]:
         """One sentence for each shard that is not what the index says; reads every byte."""
         for entry in self.entries:
-            try:
-                with self.shelf.hold(entry) as file:
-                    if because := wrong_hash(file, entry["raw_data"].get("hashes") or {}):
-                        yield f"{self._file(entry)}: {because}"
-                    Shard(file, self._file(entry), entry).close()
-            except ShardError as error:
-                yield str(error)
+            yield from self.verify_shard(entry)
+
+    def verify_shard(self, entry: dict[str, Any]) -> list[str]:
+        """What is wrong with the shard of an entry of the index, in one sentence; empty when nothing is. Reads every byte."""
+        try:
+            with self.shelf.hold(entry) as file:
+                Shard(file, self._file(entry), entry).close()
+                because = wrong_hash(file, entry["raw_data"].get("hashes") or {})
+                return [f"{self._file(entry)}: {because}"] if because else []
+        except ShardError as error:
+            return [str(error)]
 
     @contextmanager
     def _opened(self, which: int, local: int) -> Iterator["Shard"]:
@@ -234,9 +259,8 @@ class ShardSet:
         return f"{self.shelf.url.rstrip('/')}/{entry['raw_data']['basename']}"
 
 
-def entries_of(shelf: Shelf) -> list[dict[str, Any]]:
-    """What the shelf's index says of each shard. Raises ShardError when it is no index of MDS shards."""
-    data, file = shelf.index(), f"{shelf.url.rstrip('/')}/{INDEX}"
+def entries_of(data: bytes, file: str) -> list[dict[str, Any]]:
+    """What an index says of each shard. Raises ShardError when it is no index of MDS shards. `file`: what errors call it."""
     try:
         entries = json.loads(data)["shards"]
         for entry in entries:
