@@ -95,6 +95,16 @@ class Caption(Part):
     weight: Rate = Field(default=1.0, description="How often this caption is drawn, relative to the others.")
 
 
+class ShardCache(Part):
+    """Where shards of object stores lie on each node while they are used: on its own disk, shared by its processes."""
+
+    folder: str | None = Field(
+        default=None, min_length=1, description="null: dayrun/shards in XDG_CACHE_HOME; on a cluster that is the profile's cache_folder."
+    )
+    bytes: Positive | None = Field(default=None, description="Most that it may hold; null: nine tenths of what the disk has free.")
+    patience_seconds: Rate = Field(default=120.0, description="How long a store may be away, or the cache full, before the attempt ends.")
+
+
 class Data(Part):
     sources: list[Source] = Field(min_length=1)
     captions: list[Caption] = Field(default=[Caption()], min_length=1)
@@ -110,6 +120,7 @@ class Data(Part):
         default=262_144,
         description="Samples that are shuffled among each other at a time; a larger data set is shuffled by shards, and so can be cached.",
     )
+    cache: ShardCache = ShardCache()
 
 
 class Times(Part):

@@ -32,18 +32,8 @@ def when(at: str, asked: Callable[[Recipe], Any], *refused: object) -> Callable[
     return found
 
 
-def object_stores(recipe: Recipe) -> Found:
-    """Data sources outside the file system."""
-    if recipe.evaluation is not None and "://" in (recipe.evaluation.reference or "").removeprefix("file://"):
-        yield "/evaluation/reference", recipe.evaluation.reference
-    for i, source in enumerate(recipe.data.sources):
-        if "://" in source.url and not source.url.startswith("file://"):
-            yield f"/data/sources/{i}/url", source.url
-
-
 NOT_YET: list[Row] = [
     Row(when("/latents", lambda r: r.latents), "the trainer does not train on latents yet, only on pixels", [None]),
-    Row(object_stores, "the trainer reads data from folders only as yet", []),
 ]
 
 

@@ -315,20 +315,6 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
             "none; nearest: 2.0",
         ],
     ),
-    (
-        "not yet s3",
-        {"data": {"sources": [{"url": "s3://b/x"}]}},
-        [
-            '/data/sources/0/url: "s3://b/x": the trainer reads data from folders only as yet',
-        ],
-    ),
-    (
-        "not yet evaluation on s3",
-        {"evaluation": {"reference": "s3://b/x"}},
-        [
-            '/evaluation/reference: "s3://b/x": the trainer reads data from folders only as yet',
-        ],
-    ),
 ]
 
 TEXTS = [

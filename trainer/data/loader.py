@@ -20,7 +20,7 @@ from trainer.data.buckets import Size
 from trainer.data.errors import BadSample
 from trainer.data.order import Order, share_of
 from trainer.data.pictures import PictureError, fitted
-from trainer.data.sets import Samples, Stretch
+from trainer.data.sets import Samples, Stretch, check_room
 from trainer.faults import DataFault
 from trainer.flow import mix
 
@@ -80,7 +80,8 @@ class Planned(NamedTuple):
 
 
 class Loader:
-    """The batches of one rank in one stage. Raises DataFault before the first step when the data cannot be used.
+    """The batches of one rank in one stage. Raises before the first step: DataFault when the data cannot be used,
+    RecipeErrors when their cache is too small, StoreError when their store does not answer.
 
     batch_size: of the stage, over all ranks. pin: hand batches over in pinned memory.
     """
@@ -95,6 +96,7 @@ class Loader:
     ) -> None:
         self._recipe, self._data, self._pixels, self._pin = recipe, recipe.data, pixels, pin
         self.samples = Samples(recipe.data)
+        check_room(self.samples, recipe)
         for stretch in self.samples.stretches:
             check_columns(set(stretch.shards.columns), self._data, recipe.text.precomputed, stretch.shards.shelf.url)
         held = self._held_out()

@@ -4,24 +4,26 @@ Numbers follow the recipe's order of sources and the names of the buckets. They 
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from dayrun.recipe import Data, Recipe
+from dayrun.recipe_errors import RecipeError, RecipeErrors
 from trainer.data.buckets import Size, at
+from trainer.data.cache import FETCHING
 from trainer.data.errors import BadSample, ShardError
+from trainer.data.folders import HERE, folders_of
 from trainer.data.order import Members, hashes, held_out
 from trainer.data.shards import OPEN, ShardSet
-from trainer.data.shelves import document, shelf
+from trainer.data.shelves import CachedShelf, cache_at, place_of, shelf
 from trainer.faults import DataFault
 
-DATASET = "dataset.json"
-"""What a conversion writes last, beside the folders of its buckets."""
-HERE = "."
-"""The bucket that lies in the data set's own folder: the only one, and square."""
+KEPT = 16
+"""Shards that a process keeps open of what goes through a cache, of all sets together: they cannot be evicted."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,18 @@ class Samples:
     def __init__(self, data: Data) -> None:
         self._data = data
         self.stretches: list[Stretch] = []
+        folder = Path(data.cache.folder) if data.cache.folder else None
+        settings = folder, data.cache.bytes, data.cache.patience_seconds
+        self.cache = partial(cache_at, *settings)
+        """Opens what shards of object stores go through."""
         try:
             folders = [(i, name) for i, source in enumerate(data.sources) for name in folders_of(source.url)]
-            keep = max(2, OPEN // len(folders))
+            away = any("://" in place_of(source.url) for source in data.sources)
+            self.keep = max(1, KEPT // len(folders)) if away else max(2, OPEN // len(folders))
             count = 0
             for i, name in folders:
                 url = data.sources[i].url if name == HERE else f"{data.sources[i].url.rstrip('/')}/{name}"
-                shards = ShardSet(shelf(url), keep=keep)
+                shards = ShardSet(shelf(url, *settings), keep=self.keep)
                 self.stretches.append(Stretch(i, None if name == HERE else Size.of(name), shards, count))
                 count += len(shards)
         except ShardError as error:
@@ -105,24 +112,36 @@ class Samples:
         return [Fraction(1) if share is None else share / max(1, count) for share, count in zip(shares, counts, strict=True)]
 
 
-def folders_of(url: str) -> list[str]:
-    """The folders of a data set's buckets below `url`, in order of their names; `.` is its own. Raises ShardError."""
-    data = document(url, DATASET)
-    if data is None:
-        return [HERE]
-    file = f"{url.rstrip('/')}/{DATASET}"
-    try:
-        buckets = json.loads(data)["buckets"]
-        names = sorted(name for name, about in buckets.items() if about["samples"])
-        for name in names:
-            if name != HERE:
-                Size.of(name)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        nearest = 'expected {"buckets": {"WIDTHxHEIGHT": {"samples": …}}}; convert again'
-        raise ShardError(file, None, f"does not say which buckets there are ({type(error).__name__}: {error})", nearest) from None
-    if not names:
-        raise ShardError(file, None, "names no bucket with samples", "convert at least one picture")
-    return names
+def needed_bytes(sets: list[list[int]], samples: int, keep: int, recipe: Recipe) -> int:
+    """What a cache must have room for, so that no shard is fetched twice for one block of samples, and nobody waits for another's.
+
+    sets: bytes of the shards of each set that goes through the cache; samples: in all of them. Every process of a node holds `keep` shards
+    of each set, an evaluation as many again; ranks share the shards of a block among them.
+    """
+    hardware, block = recipe.hardware, recipe.data.shuffle_block
+    total, largest = sum(map(sum, sets)), max(map(max, sets))
+    users = hardware.processes_per_node * (1 if recipe.evaluation is None else 2)
+    held = users * sum(sum(sorted(shards)[-keep:]) for shards in sets)
+    node = hardware.processes_per_node / hardware.world_size if samples > block else 1.0
+    shared = int(node * min(1.0, block / samples) * total) + 2 * len(sets) * largest  # a block begins and ends within a shard
+    return min(total, held + shared) + FETCHING * hardware.processes_per_node * largest
+
+
+def check_room(samples: Samples, recipe: Recipe) -> None:
+    """Raises RecipeErrors when the cache cannot hold what training on `samples` needs at a time."""
+    cached = [stretch.shards for stretch in samples.stretches if isinstance(stretch.shards.shelf, CachedShelf)]
+    if not cached:
+        return
+    sets = [[int(entry["raw_data"]["bytes"]) for entry in shards.entries] for shards in cached]
+    needed = needed_bytes(sets, sum(map(len, cached)), samples.keep, recipe)
+    asked, cache = recipe.data.cache, samples.cache()
+    if cache.limit < needed:
+        hardware = recipe.hardware
+        what = (
+            f"{recipe.data.shuffle_block:,} samples at a time and what {hardware.processes_per_node} processes hold take {needed:,} bytes"
+        )
+        because = what if asked.bytes else f"{what}, and the disk of {cache.folder} has room for {cache.limit:,}"
+        raise RecipeErrors([RecipeError("/data/cache/bytes", asked.bytes, because, [needed])])
 
 
 def salt_of(bucket: Size | None) -> int:

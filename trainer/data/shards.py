@@ -211,13 +211,17 @@ class ShardSet:
     def verify(self) -> Iterator[str]:
         """One sentence for each shard that is not what the index says; reads every byte."""
         for entry in self.entries:
-            try:
-                with self.shelf.hold(entry) as file:
-                    if because := wrong_hash(file, entry["raw_data"].get("hashes") or {}):
-                        yield f"{self._file(entry)}: {because}"
-                    Shard(file, self._file(entry), entry).close()
-            except ShardError as error:
-                yield str(error)
+            yield from self.verify_shard(entry)
+
+    def verify_shard(self, entry: dict[str, Any]) -> list[str]:
+        """What is wrong with the shard of an entry of the index, in one sentence; empty when nothing is. Reads every byte."""
+        try:
+            with self.shelf.hold(entry) as file:
+                Shard(file, self._file(entry), entry).close()
+                because = wrong_hash(file, entry["raw_data"].get("hashes") or {})
+                return [f"{self._file(entry)}: {because}"] if because else []
+        except ShardError as error:
+            return [str(error)]
 
     @contextmanager
     def _opened(self, which: int, local: int) -> Iterator["Shard"]:
