@@ -9,6 +9,10 @@ import click
 from dayrun.cli import WRONG, fail, main
 
 COMMANDS = {
+    "convert": ("trainer.data.convert", "Convert tars, folders or tables of pictures to shards."),
+    "text-latents": ("trainer.data.convert", "Add the states of captions by a recipe's text tower."),
+    "image-latents": ("trainer.data.convert", "Add the latents of pictures by an autoencoder."),
+    "recaption": ("trainer.data.convert", "Add captions that a vision-language model writes."),
     "inspect": ("trainer.data", "What a data set is: samples, buckets, columns, bytes. Reads its indexes only."),
     "verify": ("trainer.data", "Read every byte of a data set and compare: sizes, hashes, samples."),
     "stats": ("trainer.data", "Look into samples of a data set: captions, pictures, duplicates; a contact sheet."),
@@ -19,7 +23,7 @@ COMMANDS = {
 
 @main.group()
 def data() -> None:
-    """Training data: look into them, prove them, ask who was trained on what."""
+    """Training data: make them, look into them, prove them, ask who was trained on what."""
 
 
 def command(name: str, module: str, about: str) -> None:

@@ -38,7 +38,7 @@ class Here:
     workers: int = 1
 
     def results(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-        if self.workers == 1 or len(items) == 1:
+        if self.workers == 1 or len(items) <= 1:
             yield from map(work, items)
             return
         # spawned: a fork would copy whatever threads and locks this process has
@@ -71,6 +71,8 @@ class OnRay:
             import ray
         except ImportError:
             raise ConversionError("--ray: Ray is not installed; pip install -r requirements/data.txt, or leave --ray out") from None
+        if not items:
+            return
         begin(ray, self.address, self.workers)
         try:
             yield from (self._by_actors if self.with_networks else self._by_tasks)(ray, work, items)

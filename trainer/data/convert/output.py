@@ -14,7 +14,6 @@ when it was made, or by how many workers.
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -129,16 +128,15 @@ class Output:
 
     @contextmanager
     def scratch(self, part: str) -> Iterator[Path]:
-        """A folder for files that `place` will put in their places; on the same disk where that is one."""
-        if self.prefix.path is None:
-            with tempfile.TemporaryDirectory(prefix="dayrun-convert-") as name:
-                yield Path(name)
-            return
-        folder = self.prefix.path / SCRATCH / part
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
+        """A folder of its own for files that `place` will put in their places; on the same disk where that is one.
+
+        Of its own, since a worker whose parent was killed may still be at the same part: it will put the same bytes in the same places.
+        """
+        parent = None if self.prefix.path is None else self.prefix.path / SCRATCH
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{part}-", dir=parent, ignore_cleanup_errors=True) as name:
+            yield Path(name)
 
     def place(self, file: Path, key: str) -> None:
         """Put a file of the scratch folder where it belongs, at once or not at all."""

@@ -11,11 +11,8 @@ from typing import Any
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from trainer.data.buckets import Size, covered
+from trainer.data.pictures import DECODING, ORIENTATION, PictureError, check_size, rgb
 
-LONGEST_SIDE = 20_000
-MOST_PIXELS = 100_000_000
-"""A picture of that many takes 0.3 GB to decode; larger ones are refused by their header."""
-ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,8 +24,6 @@ TURNS = {
 }
 """What makes a picture of each EXIF orientation upright; from 5 on, width and height change places."""
 PLAIN = ("RGB", "L")
-DECODING = (OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, EOFError, OverflowError)
-"""What Pillow raises for bytes that are no picture."""
 NO_PIXELS = "not identified by this driver"
 """What Pillow says of a width or a height of 0."""
 HASH_SIDE = 8
@@ -61,15 +56,10 @@ class Picture:
         self._data = data
         self._opened: Any = header(data)
         width, height = self._opened.size
-        if min(width, height) < 1:
-            raise Unusable("empty_picture", f"{width} × {height} pixels")
-        if max(width, height) > LONGEST_SIDE:
-            raise Unusable("too_large", f"{width} × {height} pixels: no side may be longer than {LONGEST_SIDE:,}")
-        if width * height > MOST_PIXELS:
-            because = (
-                f"{width} × {height} pixels are {width * height / 1e6:,.0f} million, more than the {MOST_PIXELS / 1e6:.0f} that are decoded"
-            )
-            raise Unusable("too_large", because)
+        try:
+            check_size(width, height)
+        except PictureError as error:
+            raise Unusable("bad_size", str(error)) from None
         if self._opened.format != "MPO" and getattr(self._opened, "is_animated", False):  # of a camera's MPO, the first is the picture
             raise Unusable("animated", f"animated: {self._opened.n_frames} frames")
         try:
@@ -137,21 +127,7 @@ def header(data: bytes) -> Any:
             return WebPImagePlugin.WebPImageFile(file)
     except DECODING as error:
         if str(error) == NO_PIXELS:
-            raise Unusable("empty_picture", "its header gives it no pixels, or no colours") from None
+            raise Unusable("bad_size", "its header gives it no pixels, or no colours") from None
         raise Unusable("undecodable", f"its header cannot be read: {error}") from None
     begins = f"begins with {data[:8].hex(' ')}" if data else "is empty"
     raise Unusable("unknown_format", f"neither JPEG, PNG nor WebP: it {begins}")
-
-
-def rgb(picture: Any) -> Image.Image:
-    """Any mode as RGB: 16 bits to their upper 8, transparency on white, inks as Pillow converts them."""
-    if picture.mode.startswith("I"):  # Pillow's own conversion would clip at 255
-        import numpy as np
-
-        grey = np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        seen = picture.convert("RGBA")
-        white = Image.new("RGBA", seen.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, seen).convert("RGB")
-    return picture.convert("RGB")
