@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,18 @@ def test_shards_are_annotated_alike_by_any_number_of_workers_and_not_twice(data:
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     assert made.rejects == {"not_annotated": 2}
     assert all(sample["double"] == 2 * sample["width"] for sample in stored_in(tmp_path / "one").values())
+    assert {file.name for file in data.rglob("*.mds")} >= {file.name for file in (tmp_path / "one").rglob("*.mds")}
     times = {file: file.stat().st_mtime_ns for file in (tmp_path / "one").rglob("*.mds")}
     annotate(str(data), str(tmp_path / "one"), WidthsOf())
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "one").rglob("*.mds")} == times
+
+
+def test_a_shard_that_was_spoilt_is_refused(data: Path, tmp_path: Path):
+    shutil.copytree(data, tmp_path / "data")
+    victim = sorted((tmp_path / "data").rglob("*.mds"))[0]
+    victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+    with pytest.raises(ConversionError, match=rf"DATA: {victim.name}: sha1 is \w+, the index says \w+; copy it again, or convert again"):
+        annotate(str(tmp_path / "data"), str(tmp_path / "out"), WidthsOf())
 
 
 def test_what_cannot_be_annotated_is_refused_by_name(data: Path, tower: Path, tmp_path: Path):

@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
             command.set_defaults(column="caption_model")
             command.add_argument("--prompt", default="", help="what the model is asked")
             command.add_argument("--tokens", type=positive, default=128, help="most tokens of a caption (default 128)")
-        add_running(command)
+        add_running(command, workers=1)
         command.add_argument("--gpus", type=float, default=0.0, help="with --ray: GPUs of each worker (default 0)")
     return whole
 
@@ -102,11 +102,11 @@ def add_convert(commands: Any) -> None:
     add("--shard-bytes", type=positive, default=1 << 26, help="most bytes of a shard (default 64 MiB)")
     add("--dry-run", action="store_true", help="convert some samples in memory and say what all would give and cost; write nothing")
     add("--json", action="store_true", help="print the result as JSON")
-    add_running(command)
+    add_running(command, workers=os.cpu_count() or 1)
 
 
-def add_running(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="tasks at once (default: the cores of this machine)")
+def add_running(command: argparse.ArgumentParser, workers: int) -> None:
+    command.add_argument("--workers", type=positive, default=workers, help=f"tasks at once (default here: {workers})")
     command.add_argument("--ray", metavar="ADDRESS", help="run the tasks on Ray: `auto`, ray://HOST:10001, or `local` to start one here")
     command.add_argument(
         "--dollars-per-core-hour", type=float, default=DOLLARS_PER_CORE_HOUR, help=f"for the estimate (default {DOLLARS_PER_CORE_HOUR})"

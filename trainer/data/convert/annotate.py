@@ -14,13 +14,14 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import Any, Protocol
 
+from dayrun.objects import Prefix
 from trainer.data.convert.conversion import Progress, Tell, count, silent
 from trainer.data.convert.executors import Executor, Here
-from trainer.data.convert.output import DATASET, VERSION, Committed, ConversionError, DataSet, Output, Prefix, key_in
+from trainer.data.convert.output import DATASET, VERSION, Committed, ConversionError, DataSet, Output, key_in
 from trainer.data.convert.parts import placed
 from trainer.data.convert.sources import File, Reject, on_disk
 from trainer.data.errors import BadSample, ShardError
-from trainer.data.shards import Shard, ShardWriter
+from trainer.data.shards import Shard, ShardWriter, wrong_hash
 
 Sample = dict[str, Any]
 
@@ -125,6 +126,8 @@ def shards_of(source: str) -> tuple[DataSet, list[Task]]:
         raise ConversionError(f"DATA {source}: {error} is not there; is its conversion done?") from None
     except (ValueError, TypeError, KeyError) as error:
         raise ConversionError(f"DATA {source}: cannot be read: {error}; convert it again") from None
+    if any(entry.get("compression") for entries in indexes.values() for entry in entries):
+        raise ConversionError(f"DATA {source}: has compressed shards; only what the converter wrote can be annotated, which never are")
     return old, [Task(bucket, json.dumps(entry)) for bucket, entries in indexes.items() for entry in entries]
 
 
@@ -152,7 +155,7 @@ def annotate_shard(job: Job, task: Task) -> Committed:
                         rejects.append(Reject(str(sample.get("id", "")), "not_annotated", added))
                     else:
                         writer.write(sample | added)
-        shards = placed(output, folder, task.bucket)
+        shards = placed(output, folder, task.bucket, raw["basename"])
     committed = Committed(task.name, task.digest(job), {task.bucket: shards} if shards else {}, rejects)
     output.commit(committed)
     return committed
@@ -162,6 +165,8 @@ def samples_in(path: Any, entry: dict[str, Any], rejects: list[Reject]) -> Itera
     """The samples of a shard file; those that cannot be read become rejects. Raises ConversionError for a file that is no shard."""
     try:
         shard = Shard(path, entry["raw_data"]["basename"], entry)
+        if wrong := wrong_hash(path, entry["raw_data"].get("hashes") or {}):
+            raise ConversionError(f"DATA: {entry['raw_data']['basename']}: {wrong}; copy it again, or convert again")
     except ShardError as error:
         raise ConversionError(f"DATA: {error}") from None
     for number in range(shard.samples):

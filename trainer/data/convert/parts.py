@@ -134,10 +134,11 @@ def convert_part(job: Job, task: Task) -> Committed:
     return committed
 
 
-def placed(output: Output, folder: Path, bucket: str) -> list[dict[str, Any]]:
-    """Put the shards that a writer left in `folder` into their bucket; the entries of its index."""
+def placed(output: Output, folder: Path, bucket: str, name: str | None = None) -> list[dict[str, Any]]:
+    """Put the shards that a writer left in `folder` into their bucket, one alone under `name` if given; the entries of its index."""
     entries: list[dict[str, Any]] = json.loads((folder / INDEX).read_bytes())["shards"]
     for entry in entries:
-        name = entry["raw_data"]["basename"]
-        output.place(folder / name, key_in(bucket, name))
+        written = entry["raw_data"]["basename"]
+        entry["raw_data"]["basename"] = name if name is not None and len(entries) == 1 else written
+        output.place(folder / written, key_in(bucket, entry["raw_data"]["basename"]))
     return entries
