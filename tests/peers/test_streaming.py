@@ -16,7 +16,7 @@ from trainer.data.compression import decompress
 from trainer.data.shards import ShardSet, ShardWriter
 
 pytestmark = pytest.mark.long
-REQUIREMENTS = ROOT / "requirements" / "peers.txt"
+REQUIREMENTS = ROOT / "requirements" / "peers" / "shards.txt"
 COMPRESSIONS = ["none", "gz", "bz2:1", "zstd", "zstd:7"]
 
 
