@@ -144,6 +144,47 @@ def test_a_file_that_lost_bytes_is_made_again(tmp_path: Path, made: Made):
     assert made.names == ["a", "a"]
 
 
+def test_whoever_waited_for_a_file_gets_it_while_others_hold_it(tmp_path: Path, made: Made):
+    """It must not wait for the file itself: whoever made it holds it for as long as it likes."""
+    go_on, waiting = threading.Event(), threading.Event()
+
+    def fill(file) -> None:
+        go_on.wait()
+        made.item("a").fill(file)
+
+    slow, found = Item("a", SIZE, fill), []
+    first, second = Cache(tmp_path, 10 * SIZE), Cache(tmp_path, 10 * SIZE)
+
+    def work() -> None:
+        with second.hold(slow) as path:
+            found.append(path.read_bytes())
+            waiting.set()
+
+    def release() -> None:
+        until(lambda: waits_for(tmp_path / "claims" / "a"), "the other to wait")
+        go_on.set()
+
+    threads = [threading.Thread(target=work), threading.Thread(target=release)]
+
+    def meet(file) -> None:
+        for thread in threads:
+            thread.start()
+        fill(file)
+
+    with first.hold(Item("a", SIZE, meet)):
+        assert waiting.wait(60)
+    for thread in threads:
+        thread.join()
+    assert found == [b"a" * SIZE]
+    assert made.names == ["a"]
+
+
+def waits_for(path: Path) -> bool:
+    """Whether somebody waits for the lock of the file at `path`."""
+    inode = f":{path.stat().st_ino} "
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
+
+
 STUCK = """
 import sys, time
 from pathlib import Path
@@ -182,6 +223,7 @@ def test_what_a_killed_process_left_half_is_removed(tmp_path: Path, stuck: subpr
     for name in "abcd":
         assert read(cache, made.item(name)) == name.encode() * SIZE
     assert not (tmp_path / "kept.part").exists()
+    assert list((tmp_path / "claims").iterdir()) == []
     assert len(list((tmp_path / "needs").iterdir())) == 1
     assert names(cache) == ["b", "c", "d"]
 
@@ -190,8 +232,7 @@ def test_whoever_waits_for_a_killed_process_goes_on_itself(tmp_path: Path, stuck
     found: list[bytes] = []
     waiting = threading.Thread(target=lambda: found.append(read(Cache(tmp_path, 10 * SIZE), made.item("kept"))))
     waiting.start()
-    inode = f":{(tmp_path / 'kept.part').stat().st_ino} "
-    until(lambda: any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines()), "it to wait for the lock")
+    until(lambda: waits_for(tmp_path / "claims" / "kept"), "it to wait")
     stuck.send_signal(signal.SIGKILL)
     waiting.join()
     assert found == [b"k" * SIZE]
