@@ -178,12 +178,12 @@ class Table:
         return statistics.median(one["images"] / one["cpu"] for one in self.rows[kind])
 
     def show(self) -> None:
-        print(
-            f"\n{self.title}\n| | images per CPU-second | of the limit | images/s | first batch | memory |\n| --- | --- | --- | --- | --- | --- |"
-        )
+        print(f"\n{self.title}\n\n| | images per CPU-second | of the limit | images/s | first batch | memory |")
+        print("| --- | --- | --- | --- | --- | --- |")
         for kind, rounds in self.rows.items():
-            wall, first = (statistics.median(value) for value in ([r["images"] / r["wall"] for r in rounds], [r["first"] for r in rounds]))
-            memory = statistics.median(r["memory"] for r in rounds) / 2**20
+            wall = statistics.median(one["images"] / one["wall"] for one in rounds)
+            first = statistics.median(one["first"] for one in rounds)
+            memory = statistics.median(one["memory"] for one in rounds) / 2**20
             share = f"{self.rate(kind) / self.rate('limit'):.2f}" if "limit" in self.rows else ""
             print(f"| {kind} | {self.rate(kind):.0f} | {share} | {wall:.0f} | {first:.2f} s | {memory:.0f} MiB |")
 
