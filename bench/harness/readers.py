@@ -22,7 +22,7 @@ BATCH = 32
 
 
 def decoded(data: bytes, pixels: int) -> np.ndarray:
-    """The best that is known on a CPU: libjpeg-turbo, which scales by eighths while it decodes. Pictures are squares, once or twice that."""
+    """The best that is known on a CPU: libjpeg-turbo, which scales by eighths while it decodes. Pictures are squares, once or twice it."""
     import simplejpeg
 
     return simplejpeg.decode_jpeg(data, "RGB", min_height=pixels, min_width=pixels)
