@@ -69,7 +69,7 @@ def test_a_cache_that_cannot_work_is_refused_with_the_number_that_would_and_that
     with pytest.raises(RecipeErrors) as error:
         loader(1000, "small")
     (refused,) = error.value.errors
-    because = f"16 samples at a time and what 2 processes hold take {refused.nearest[0]:,} bytes"
+    because = f"two blocks of 16 samples and what 2 processes hold take {refused.nearest[0]:,} bytes"
     assert str(refused) == f"/data/cache/bytes: 1000: {because}; nearest: {refused.nearest[0]}"
     enough = loader(refused.nearest[0], "enough")
     batches = enough.batches(0, 8, 8, 0, 1)
@@ -83,9 +83,9 @@ def test_the_room_that_is_needed_is_a_block_of_samples_and_what_is_held():
     small = needed_bytes([[10] * 4], samples=40, keep=2, recipe=recipe)
     assert small == 4 * 10 + 2 * 10  # all of it, and what is on its way
     large = needed_bytes([[10] * 1000], samples=10_000, keep=2, recipe=recipe)
-    assert large == 2 * 10 + 10_000 // 100 + 2 * 10 + 2 * 10  # held, a block, its two ends, on its way
+    assert large == 2 * 10 + 2 * (10_000 // 100 + 2 * 10) + 2 * 10  # held, two blocks with both ends, on its way
     wide = load(tiny_recipe("x", processes=2, data={"sources": [{"url": "x"}], "shuffle_block": 100}) | {"evaluation": {"guidance": 1.0}})
-    assert needed_bytes([[10] * 1000], 10_000, 2, wide) == 4 * 2 * 10 + 100 + 2 * 10 + 2 * 2 * 10
+    assert needed_bytes([[10] * 1000], 10_000, 2, wide) == 4 * 2 * 10 + 2 * (100 + 2 * 10) + 2 * 2 * 10
 
 
 def straight(recipe: dict[str, Any]) -> list[int]:

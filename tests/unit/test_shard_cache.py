@@ -119,6 +119,24 @@ def test_what_comes_is_fetched_ahead_in_order_until_the_cache_is_full(tmp_path: 
     assert sorted(made.names) == ["a", "b", "c", "d", "z"]
 
 
+def test_what_is_in_use_stays_until_its_span_is_over(tmp_path: Path, made: Made):
+    cache = Cache(tmp_path, 3 * SIZE)
+    cache.will_need("set", [(float(i), made.item(name)) for i, name in enumerate("abcdef")], span=2.0)
+    until(lambda: names(cache) == ["a", "b", "c"], "three files")
+
+    def hold(name: str) -> None:
+        with cache.hold(made.item(name)):
+            cache.passed("set", made.item(name))
+
+    hold("a")
+    hold("b")
+    until(lambda: cache.due() == {"a": 0.0, "b": 0.0, "c": 0.0, "d": 1.0, "e": 2.0, "f": 3.0}, "both to be in use")
+    assert names(cache) == ["a", "b", "c"]  # what comes later has no room
+    hold("c")
+    until(lambda: names(cache) == ["b", "c", "d"], "the first to go and the fourth to come")
+    cache.close()
+
+
 def test_a_failure_ahead_is_told_to_whoever_needs_the_file(tmp_path: Path, made: Made):
     tried = threading.Event()
 

@@ -268,13 +268,14 @@ class Cache:
             yield
 
     # what comes next
-    def will_need(self, whose: object, items: Iterable[tuple[float, Item]]) -> None:
-        """What `whose` holds from now on, and when: fetched ahead, earliest first, and kept until then. Replaces what it said before.
+    def will_need(self, whose: object, items: Iterable[tuple[float, Item]], span: float = 0.0) -> None:
+        """What `whose` holds from now on, and when first: fetched ahead, earliest first, and kept. Replaces what it said before.
 
         items: may be endless, and is followed by a thread of the cache. When: ascending, on a scale that all users of the folder share.
+        span: for how long an item is held now and then, on that scale.
         """
         with self._changed:
-            self._coming[whose] = Coming(items)
+            self._coming[whose] = Coming(items, span)
             self._order = None
             while len(self._threads) < FETCHING and not self._closed:
                 thread = threading.Thread(target=self._fetch_ahead, name="cache", daemon=True)
