@@ -137,9 +137,7 @@ def check_room(samples: Samples, recipe: Recipe) -> None:
     asked, cache = recipe.data.cache, samples.cache()
     if cache.limit < needed:
         hardware = recipe.hardware
-        what = (
-            f"{recipe.data.shuffle_block:,} samples at a time and what {hardware.processes_per_node} processes hold take {needed:,} bytes"
-        )
+        what = f"two blocks of {recipe.data.shuffle_block:,} samples and what {hardware.processes_per_node} processes hold take {needed:,} bytes"
         because = what if asked.bytes else f"{what}, and the disk of {cache.folder} has room for {cache.limit:,}"
         raise RecipeErrors([RecipeError("/data/cache/bytes", asked.bytes, because, [needed])])
 
