@@ -129,15 +129,15 @@ def needed_bytes(sets: list[list[int]], samples: int, keep: int, recipe: Recipe)
 
 def check_room(samples: Samples, recipe: Recipe) -> None:
     """Raises RecipeErrors when the cache cannot hold what training on `samples` needs at a time."""
-    cached = [stretch.shards for stretch in samples.stretches if isinstance(stretch.shards.shelf, CachedShelf)]
+    cached = [s.shards for s in samples.stretches if isinstance(s.shards.shelf, CachedShelf) or s.shards.entries[0].get("compression")]
     if not cached:
         return
     sets = [[int(entry["raw_data"]["bytes"]) for entry in shards.entries] for shards in cached]
     needed = needed_bytes(sets, sum(map(len, cached)), samples.keep, recipe)
     asked, cache = recipe.data.cache, samples.cache()
     if cache.limit < needed:
-        hardware = recipe.hardware
-        what = f"two blocks of {recipe.data.shuffle_block:,} samples and what {hardware.processes_per_node} processes hold take {needed:,} bytes"
+        processes = recipe.hardware.processes_per_node
+        what = f"two blocks of {recipe.data.shuffle_block:,} samples and what {processes} processes hold take {needed:,} bytes"
         because = what if asked.bytes else f"{what}, and the disk of {cache.folder} has room for {cache.limit:,}"
         raise RecipeErrors([RecipeError("/data/cache/bytes", asked.bytes, because, [needed])])
 
