@@ -22,8 +22,8 @@ from trainer.data.coming import Coming
 
 PART = ".part"
 CLAIMS, NEEDS = "claims", "needs"
-SHARE = 0.9
-"""Of a disk's free bytes, for a cache that nobody set a limit for."""
+RESERVE = 0.15
+"""Of a disk, which a cache that nobody set a limit for leaves free: with less, a kubelet begins to evict pods."""
 FETCHING = 2
 """Files that one process fetches ahead at the same time."""
 LOOK_SECONDS = 0.5
@@ -393,7 +393,8 @@ def left_behind(path: Path, first: Callable[[bool], None] = lambda _: None) -> b
 
 
 def free_for(folder: Path) -> int:
-    """The limit of a cache in `folder` that nobody set one for: most of what the disk has free or the cache holds already."""
+    """The limit of a cache in `folder` that nobody set one for: what its disk has to spare, or half of what is free where that is more."""
     folder.mkdir(parents=True, exist_ok=True)
     held = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
-    return int(SHARE * (shutil.disk_usage(folder).free + held))
+    disk = shutil.disk_usage(folder)
+    return held + max(disk.free - int(RESERVE * disk.total), disk.free // 2)
