@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import BinaryIO
 
 from trainer.data.coming import Coming
+from trainer.data.locks import is_at, left_behind
 
 PART = ".part"
 CLAIMS, NEEDS = "claims", "needs"
@@ -367,29 +368,6 @@ class Cache:
         except Exception:
             self._hopeless.add(item.name)  # the same
             return True
-
-
-def is_at(file: IO[Any], path: Path) -> bool:
-    """Whether the open `file` is what lies at `path`."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def left_behind(path: Path, first: Callable[[bool], None] = lambda _: None) -> bool:
-    """Whether nobody has the lock of the file at `path`, which then is removed, after `first` has removed what belongs to it."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if is_at(file, path):  # else it was removed, and another may lie there
-                first(True)
-                path.unlink()
-            return True
-    except BlockingIOError:
-        return False
-    except FileNotFoundError:
-        return True
 
 
 def free_for(folder: Path) -> int:
