@@ -126,6 +126,7 @@ requirements: $(BIN)/uv ## Pin the newest versions anew, with hashes and without
 	@$(BIN)/$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
 	@for f in service trainer torch demo; do $(BIN)/$(COMPILE) requirements/$$f.in -c requirements/dev.txt -o requirements/$$f.txt || exit 1; done
 	@$(BIN)/$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
+	@$(BIN)/$(COMPILE) --upgrade --no-deps requirements/peers/shards.in -o requirements/peers/shards.txt
 
 clean: ## Remove the environment and what was built; runs and data stay
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

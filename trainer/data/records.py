@@ -116,7 +116,7 @@ def records_in(folder: RunFolder) -> dict[str, dict[str, Any]]:
 
 
 def numbers_of(id: str, loader: Loader, column: str = "id") -> list[int]:
-    """The samples whose `column` is `id`. Reads that column of every sample. Raises RecordError when there is none such."""
+    """The samples whose `column` is `id`. Reads that column of every sample. Raises RecordError when there is no such column."""
     found: list[int] = []
     for stretch in loader.samples.stretches:
         if column not in stretch.shards.columns:
@@ -128,32 +128,45 @@ def numbers_of(id: str, loader: Loader, column: str = "id") -> list[int]:
                     found.append(stretch.first + local)
             except BadSample:
                 continue
-    if not found:
-        urls = ", ".join(dict.fromkeys(stretch.shards.shelf.url for stretch in loader.samples.stretches))
-        raise RecordError(f"{id!r}: no sample of {urls} has this {column}")
     return found
 
 
 def trained_on(folder: RunFolder, id: str, column: str = "id") -> list[Trained]:
     """What the newest checkpoint of a run has seen of the samples named `id`: one entry for each, usually one.
 
-    Needs the data as they were: every record is made again from them and compared. Raises RecordError when one does not fit, and DataFault
-    when the data cannot be read.
+    Needs the data as they were: every record is made again from them and compared. Raises RecordError when one does not fit, or no data of
+    the run have such a sample; DataFault when data cannot be read.
     """
+    found: dict[str, dict[int, Trained]] = {}
+
+    def known(loader: Loader) -> dict[int, Trained]:
+        """Of each data set by its digest: a stage may have others than the recipe."""
+        data = loader.samples.digest
+        if data not in found:
+            held = set(loader.held_out)
+            found[data] = {number: Trained(number, held_out=number in held) for number in numbers_of(id, loader, column)}
+        return found[data]
+
     recipe = load(folder.recipe(), for_training=False)
-    loader = Loader(recipe, recipe.stages[0].pixels)
-    found = {number: Trained(number, held_out=number in set(loader.held_out)) for number in numbers_of(id, loader, column)}
+    known(Loader(recipe, recipe.stages[0].pixels))
     bad: dict[str, dict[tuple[int, int], tuple[list[int], int]]] = {}
     for where, record in chain_of(folder):
-        loader, bad_here = stage_loader(where, record), bad.setdefault(where.prefix.url, bad_samples_in(where))
+        if where.prefix.url not in bad:
+            bad[where.prefix.url] = bad_samples_in(where)
+        loader, bad_here = stage_loader(where, record), bad[where.prefix.url]
+        asked = known(loader)
         for first, numbers in batches_of(record, loader, where):
             for place, number in enumerate(numbers.tolist()):
                 failed, instead = bad_here.get((record["stage"], first + place), ([], number))
-                if number in found:
-                    (found[number].could_not_be_read if failed else found[number].positions).append(first + place)
-                if failed and instead in found:
-                    found[instead].instead_of_others.append(first + place)
-    return list(found.values())
+                if number in asked:
+                    (asked[number].could_not_be_read if failed else asked[number].positions).append(first + place)
+                if failed and instead in asked:
+                    asked[instead].instead_of_others.append(first + place)
+    everything = [trained for of_data in found.values() for trained in of_data.values()]
+    if not everything:
+        urls = ", ".join(source.url for source in recipe.data.sources)
+        raise RecordError(f"{id!r}: no sample of {urls} has this {column}")
+    return everything
 
 
 def stage_loader(folder: RunFolder, record: dict[str, Any]) -> Loader:
