@@ -101,7 +101,7 @@ class ShardCache(Part):
     folder: str | None = Field(
         default=None, min_length=1, description="null: dayrun/shards in XDG_CACHE_HOME; on a cluster that is the profile's cache_folder."
     )
-    bytes: Positive | None = Field(default=None, description="Most that it may hold; null: nine tenths of what the disk has free.")
+    bytes: Positive | None = Field(default=None, description="Most that it may hold; null: all that its disk can spare.")
     patience_seconds: Rate = Field(default=120.0, description="How long a store may be away, or the cache full, before the attempt ends.")
 
 

@@ -119,6 +119,24 @@ def test_what_comes_is_fetched_ahead_in_order_until_the_cache_is_full(tmp_path: 
     assert sorted(made.names) == ["a", "b", "c", "d", "z"]
 
 
+def test_what_is_in_use_stays_until_its_span_is_over(tmp_path: Path, made: Made):
+    cache = Cache(tmp_path, 3 * SIZE)
+    cache.will_need("set", [(float(i), made.item(name)) for i, name in enumerate("abcdef")], span=2.0)
+    until(lambda: names(cache) == ["a", "b", "c"], "three files")
+
+    def hold(name: str) -> None:
+        with cache.hold(made.item(name)):
+            cache.passed("set", made.item(name))
+
+    hold("a")
+    hold("b")
+    until(lambda: cache.due() == {"a": 0.0, "b": 0.0, "c": 0.0, "d": 1.0, "e": 2.0, "f": 3.0}, "both to be in use")
+    assert names(cache) == ["a", "b", "c"]  # what comes later has no room
+    hold("c")
+    until(lambda: names(cache) == ["b", "c", "d"], "the first to go and the fourth to come")
+    cache.close()
+
+
 def test_a_failure_ahead_is_told_to_whoever_needs_the_file(tmp_path: Path, made: Made):
     tried = threading.Event()
 
@@ -142,6 +160,47 @@ def test_a_file_that_lost_bytes_is_made_again(tmp_path: Path, made: Made):
     os.truncate(tmp_path / "a", 10)
     assert read(cache, made.item("a")) == b"a" * SIZE
     assert made.names == ["a", "a"]
+
+
+def test_whoever_waited_for_a_file_gets_it_while_others_hold_it(tmp_path: Path, made: Made):
+    """It must not wait for the file itself: whoever made it holds it for as long as it likes."""
+    go_on, waiting = threading.Event(), threading.Event()
+
+    def fill(file) -> None:
+        go_on.wait()
+        made.item("a").fill(file)
+
+    slow, found = Item("a", SIZE, fill), []
+    first, second = Cache(tmp_path, 10 * SIZE), Cache(tmp_path, 10 * SIZE)
+
+    def work() -> None:
+        with second.hold(slow) as path:
+            found.append(path.read_bytes())
+            waiting.set()
+
+    def release() -> None:
+        until(lambda: waits_for(tmp_path / "claims" / "a"), "the other to wait")
+        go_on.set()
+
+    threads = [threading.Thread(target=work), threading.Thread(target=release)]
+
+    def meet(file) -> None:
+        for thread in threads:
+            thread.start()
+        fill(file)
+
+    with first.hold(Item("a", SIZE, meet)):
+        assert waiting.wait(60)
+    for thread in threads:
+        thread.join()
+    assert found == [b"a" * SIZE]
+    assert made.names == ["a"]
+
+
+def waits_for(path: Path) -> bool:
+    """Whether somebody waits for the lock of the file at `path`."""
+    inode = f":{path.stat().st_ino} "
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 STUCK = """
@@ -182,6 +241,7 @@ def test_what_a_killed_process_left_half_is_removed(tmp_path: Path, stuck: subpr
     for name in "abcd":
         assert read(cache, made.item(name)) == name.encode() * SIZE
     assert not (tmp_path / "kept.part").exists()
+    assert list((tmp_path / "claims").iterdir()) == []
     assert len(list((tmp_path / "needs").iterdir())) == 1
     assert names(cache) == ["b", "c", "d"]
 
@@ -190,8 +250,7 @@ def test_whoever_waits_for_a_killed_process_goes_on_itself(tmp_path: Path, stuck
     found: list[bytes] = []
     waiting = threading.Thread(target=lambda: found.append(read(Cache(tmp_path, 10 * SIZE), made.item("kept"))))
     waiting.start()
-    inode = f":{(tmp_path / 'kept.part').stat().st_ino} "
-    until(lambda: any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines()), "it to wait for the lock")
+    until(lambda: waits_for(tmp_path / "claims" / "kept"), "it to wait")
     stuck.send_signal(signal.SIGKILL)
     waiting.join()
     assert found == [b"k" * SIZE]

@@ -1,8 +1,8 @@
 """A folder of files with a byte limit, shared by every process of this machine that names it: what it holds, what goes, what comes next.
 
 Nothing in it can be left behind by a kill. What a process says, it says by locks on open files (flock), which the kernel lets go of when
-the process ends: a shared lock on a file keeps it from being evicted, an exclusive one on `NAME.part` says that it is being filled, one on
-a list in `needs/` that whoever wrote it still lives. A file gets its name when it is whole. What makes it whole is not known here.
+the process ends: a shared lock on a file keeps it from being evicted, an exclusive one on `claims/NAME` says that it is being filled, one
+on a list in `needs/` that whoever wrote it still lives. A file gets its name when it is whole. What makes it whole is not known here.
 """
 
 import fcntl
@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainer.data.coming import Coming
+from trainer.data.locks import is_at, left_behind
 
 PART = ".part"
-NEEDS = "needs"
-SHARE = 0.9
-"""Of a disk's free bytes, for a cache that nobody set a limit for."""
+CLAIMS, NEEDS = "claims", "needs"
+RESERVE = 0.15
+"""Of a disk, which a cache that nobody set a limit for leaves free: with less, a kubelet begins to evict pods."""
 FETCHING = 2
 """Files that one process fetches ahead at the same time."""
 LOOK_SECONDS = 0.5
@@ -87,7 +88,8 @@ class Cache:
 
     def __init__(self, folder: Path, limit: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self.folder, self.limit, self.patience_seconds, self.counts = folder, limit, patience_seconds, Counts()
-        (folder / NEEDS).mkdir(parents=True, exist_ok=True)
+        for name in (CLAIMS, NEEDS):
+            (folder / name).mkdir(parents=True, exist_ok=True)
         with self._alone():  # or another, counting, would take the list for one that was left behind
             number, name = tempfile.mkstemp(dir=folder / NEEDS)
             self._said, self._said_at = os.fdopen(number, "w+"), Path(name)
@@ -151,45 +153,45 @@ class Cache:
 
     def _filled(self, item: Item, due: float, wait: bool) -> BinaryIO | None:
         """The file of `item`, made if need be, locked against eviction. None, with `wait` off, when others make it or there is no room."""
-        path, part = self.folder / item.name, self.folder / (item.name + PART)
+        claim = self.folder / CLAIMS / item.name
         while True:
-            file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
-            try:
+            with claim.open("a") as claimed:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                    fcntl.flock(claimed, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 except BlockingIOError:
-                    file.close()
                     return None
-                if not is_at(file, part):  # whoever had the lock has filled it, or swept it away
-                    file.close()
+                if not is_at(claimed, claim):  # whoever had it has filled the file, or swept the claim away
                     if found := self._present(item):
                         return found
                     continue
-                if found := self._present(item):  # it was filled before we looked
-                    part.unlink()
-                    file.close()
-                    return found
-                if not self._room(item, file, due, wait):
-                    part.unlink()
-                    file.close()
-                    return None
-                item.fill(file)
-                file.flush()
-                os.ftruncate(file.fileno(), item.bytes)
-                os.fsync(file.fileno())  # a name that outlives a loss of power must not stand for bytes that did not
-                with self._alone():  # who counts meanwhile must not see it under both names
-                    part.rename(path)
-            except BaseException:
-                if not file.closed and is_at(file, part):
-                    part.unlink()
+                try:
+                    return self._present(item) or self._made(item, due, wait)
+                finally:
+                    claim.unlink()
+
+    def _made(self, item: Item, due: float, wait: bool) -> BinaryIO | None:
+        """The file of `item`, which is claimed for us, made and locked against eviction. None, with `wait` off, when there is no room."""
+        part = self.folder / (item.name + PART)
+        file = part.open("w+b")
+        try:
+            if not self._room(item, file, due, wait):
                 file.close()
-                raise
-            self.counts.filled += 1
-            self.counts.filled_bytes += item.bytes
-            fcntl.flock(file, fcntl.LOCK_SH)  # not at once: the exclusive lock goes before the shared one comes
-            if os.fstat(file.fileno()).st_nlink:
-                return file
+                part.unlink()
+                return None
+            item.fill(file)
+            file.flush()
+            os.ftruncate(file.fileno(), item.bytes)
+            os.fsync(file.fileno())  # a name that outlives a loss of power must not stand for bytes that did not
+            fcntl.flock(file, fcntl.LOCK_SH)
+            with self._alone():  # who counts meanwhile must not see it under both names
+                part.rename(self.folder / item.name)
+        except BaseException:
             file.close()
+            part.unlink(missing_ok=True)
+            raise
+        self.counts.filled += 1
+        self.counts.filled_bytes += item.bytes
+        return file
 
     # room
     def _room(self, item: Item, file: BinaryIO, due: float, wait: bool) -> bool:
@@ -242,11 +244,11 @@ class Cache:
 
     def _swept(self) -> int:
         """Remove files that were being filled by a process that is gone; the bytes of all that is left, whole or not."""
+        for claim in (self.folder / CLAIMS).iterdir():
+            left_behind(claim, (self.folder / (claim.name + PART)).unlink)
         total = 0
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):
-                if entry.name.endswith(PART) and gone(Path(entry.path)):
-                    continue
                 total += entry.stat().st_size if entry.is_file() else 0
         return total
 
@@ -267,13 +269,14 @@ class Cache:
             yield
 
     # what comes next
-    def will_need(self, whose: object, items: Iterable[tuple[float, Item]]) -> None:
-        """What `whose` holds from now on, and when: fetched ahead, earliest first, and kept until then. Replaces what it said before.
+    def will_need(self, whose: object, items: Iterable[tuple[float, Item]], span: float = 0.0) -> None:
+        """What `whose` holds from now on, and when first: fetched ahead, earliest first, and kept. Replaces what it said before.
 
         items: may be endless, and is followed by a thread of the cache. When: ascending, on a scale that all users of the folder share.
+        span: for how long an item is held now and then, on that scale.
         """
         with self._changed:
-            self._coming[whose] = Coming(items)
+            self._coming[whose] = Coming(items, span)
             self._order = None
             while len(self._threads) < FETCHING and not self._closed:
                 thread = threading.Thread(target=self._fetch_ahead, name="cache", daemon=True)
@@ -315,7 +318,7 @@ class Cache:
     def _due(self) -> dict[str, float]:
         due: dict[str, float] = {}
         for path in (self.folder / NEEDS).iterdir():
-            if path != self._said_at and gone(path):
+            if path != self._said_at and left_behind(path):
                 continue
             with suppress(FileNotFoundError):
                 for line in path.read_text().splitlines():
@@ -359,7 +362,7 @@ class Cache:
             if file := self._filled(item, due, wait=False):
                 file.close()
                 return True
-            return (self.folder / (item.name + PART)).exists()  # others are at it; else there is no room
+            return (self.folder / CLAIMS / item.name).exists()  # others are at it; else there is no room
         except OSError:
             return False  # whoever needs it tries again, and tells
         except Exception:
@@ -367,29 +370,9 @@ class Cache:
             return True
 
 
-def is_at(file: BinaryIO, path: Path) -> bool:
-    """Whether the open `file` is what lies at `path`."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def gone(path: Path) -> bool:
-    """Whether nobody has the lock of the file at `path`, which then is removed."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-            return True
-    except BlockingIOError:
-        return False
-    except FileNotFoundError:
-        return True
-
-
 def free_for(folder: Path) -> int:
-    """The limit of a cache in `folder` that nobody set one for: most of what the disk has free or the cache holds already."""
+    """The limit of a cache in `folder` that nobody set one for: what its disk has to spare, or half of what is free where that is more."""
     folder.mkdir(parents=True, exist_ok=True)
     held = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
-    return int(SHARE * (shutil.disk_usage(folder).free + held))
+    disk = shutil.disk_usage(folder)
+    return held + max(disk.free - int(RESERVE * disk.total), disk.free // 2)

@@ -26,11 +26,17 @@ T = TypeVar("T", bound=Named)
 
 
 class Coming(Generic[T]):
-    """One reader's order. `items`: when each is needed first, ascending on any scale, and what. Safe to use from threads."""
+    """One reader's order. Safe to use from threads.
 
-    def __init__(self, items: Iterable[tuple[float, T]]) -> None:
+    items: when each is needed first, ascending on any scale, and what. span: for how long after that it is in use, now and then; it is over
+    when an item is held that comes so much later.
+    """
+
+    def __init__(self, items: Iterable[tuple[float, T]], span: float = 0.0) -> None:
         self._items: Iterator[tuple[float, T]] = iter(items)
+        self._span, self._now = span, -math.inf
         self._ahead: list[tuple[float, T]] = []
+        self._in_use: list[tuple[float, T]] = []
         self._names: Counter[str] = Counter()
         self._over = False
         self._lock, self._looking = threading.Lock(), threading.Lock()
@@ -53,20 +59,23 @@ class Coming(Generic[T]):
             return not self._over and not again and sum(item.bytes for _, item in self._ahead) < far
 
     def passed(self, name: str) -> bool:
-        """`name` is held, and next needed when it comes up again; whether that was known to come."""
+        """`name` is held: in use from now on, and after that when it comes up again; whether that was known to come."""
         with self._lock:
             if name not in self._names:
                 return False
             place = next(i for i, (_, item) in enumerate(self._ahead) if item.name == name)
-            for gone in [self._ahead[place], *self._ahead[: max(0, place - BEHIND)]]:
-                self._ahead.remove(gone)
-                self._names -= Counter({gone[1].name: 1})
+            self._now = max(self._now, self._ahead[place][0])
+            for one in [self._ahead[place], *self._ahead[: max(0, place - BEHIND)]]:
+                self._ahead.remove(one)
+                self._names -= Counter({one[1].name: 1})
+                self._in_use.append(one)
+            self._in_use = [one for one in self._in_use if self._now - one[0] < self._span]
             return True
 
     def ahead(self) -> list[tuple[float, T]]:
-        """What is in sight, and when it is needed, from now."""
+        """What is in use or in sight, and when it is needed, from now."""
         with self._lock:
-            return [(when - self._ahead[0][0], item) for when, item in self._ahead]
+            return [(0.0, item) for _, item in self._in_use] + [(when - self._ahead[0][0], item) for when, item in self._ahead]
 
     @property
     def horizon(self) -> float:

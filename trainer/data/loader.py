@@ -115,7 +115,8 @@ class Loader:
             self.order = Order(self._members, self._recipe.seed, batch_size, self._recipe.data.shuffle_block)
         self._phase = first_position % batch_size
         for stretch in self.samples.stretches:
-            stretch.shards.will_need(self._needed(stretch, first_position, rank, world_size))
+            span = min(1.0, self._data.shuffle_block / self.order.samples)
+            stretch.shards.will_need(self._needed(stretch, first_position, rank, world_size), span)
         return self._decoded(self._plan(first_position, micro_batch, rank, world_size))
 
     def heaviest(self, images: int) -> Batch:

@@ -113,7 +113,7 @@ class Samples:
 
 
 def needed_bytes(sets: list[list[int]], samples: int, keep: int, recipe: Recipe) -> int:
-    """What a cache must have room for, so that no shard is fetched twice for one block of samples, and nobody waits for another's.
+    """What a cache must have room for: two blocks of samples, since the next one's shards are fetched while the last one's are read.
 
     sets: bytes of the shards of each set that goes through the cache; samples: in all of them. Every process of a node holds `keep` shards
     of each set, an evaluation as many again; ranks share the shards of a block among them.
@@ -123,23 +123,21 @@ def needed_bytes(sets: list[list[int]], samples: int, keep: int, recipe: Recipe)
     users = hardware.processes_per_node * (1 if recipe.evaluation is None else 2)
     held = users * sum(sum(sorted(shards)[-keep:]) for shards in sets)
     node = hardware.processes_per_node / hardware.world_size if samples > block else 1.0
-    shared = int(node * min(1.0, block / samples) * total) + 2 * len(sets) * largest  # a block begins and ends within a shard
+    shared = 2 * (int(node * min(1.0, block / samples) * total) + 2 * len(sets) * largest)  # a block begins and ends within a shard
     return min(total, held + shared) + FETCHING * hardware.processes_per_node * largest
 
 
 def check_room(samples: Samples, recipe: Recipe) -> None:
     """Raises RecipeErrors when the cache cannot hold what training on `samples` needs at a time."""
-    cached = [stretch.shards for stretch in samples.stretches if isinstance(stretch.shards.shelf, CachedShelf)]
+    cached = [s.shards for s in samples.stretches if isinstance(s.shards.shelf, CachedShelf) or s.shards.entries[0].get("compression")]
     if not cached:
         return
     sets = [[int(entry["raw_data"]["bytes"]) for entry in shards.entries] for shards in cached]
     needed = needed_bytes(sets, sum(map(len, cached)), samples.keep, recipe)
     asked, cache = recipe.data.cache, samples.cache()
     if cache.limit < needed:
-        hardware = recipe.hardware
-        what = (
-            f"{recipe.data.shuffle_block:,} samples at a time and what {hardware.processes_per_node} processes hold take {needed:,} bytes"
-        )
+        processes = recipe.hardware.processes_per_node
+        what = f"two blocks of {recipe.data.shuffle_block:,} samples and what {processes} processes hold take {needed:,} bytes"
         because = what if asked.bytes else f"{what}, and the disk of {cache.folder} has room for {cache.limit:,}"
         raise RecipeErrors([RecipeError("/data/cache/bytes", asked.bytes, because, [needed])])
 

@@ -190,9 +190,12 @@ class ShardSet:
         which = int(np.searchsorted(self.ends, number, side="right"))
         return which, number - (int(self.ends[which - 1]) if which else 0)
 
-    def will_need(self, coming: Iterable[tuple[int, np.ndarray]]) -> None:
-        """Tell the shelf what will be read: numbers of samples as they come, each some with their epoch. May be endless."""
-        self.shelf.will_need(self._first_uses(coming))
+    def will_need(self, coming: Iterable[tuple[int, np.ndarray]], span: float = 0.0) -> None:
+        """Tell the shelf what will be read: numbers of samples as they come, each some with their epoch. May be endless.
+
+        span: part of an epoch in which a shard's samples come.
+        """
+        self.shelf.will_need(self._first_uses(coming), span)
 
     def _first_uses(self, coming: Iterable[tuple[int, np.ndarray]]) -> Iterator[dict[str, Any]]:
         """The shards in the order of their first use in each epoch; ends when nothing was read for a whole epoch."""

@@ -41,8 +41,11 @@ class Shelf(Protocol):
         """The uncompressed shard file of an entry of the index, which stays while it is held. Raises ShardError when it cannot be had."""
         ...
 
-    def will_need(self, entries: Iterable[dict[str, Any]]) -> None:
-        """The order in which shards will be held first from now on; may be endless. Replaces what was said before."""
+    def will_need(self, entries: Iterable[dict[str, Any]], span: float = 0.0) -> None:
+        """The order in which shards will be held first from now on; may be endless. Replaces what was said before.
+
+        span: for how long each is then held now and then, as a part of an epoch.
+        """
         ...
 
 
@@ -80,11 +83,11 @@ class FolderShelf:
         check_size(file, int(entry["raw_data"]["bytes"]))
         yield file
 
-    def will_need(self, entries: Iterable[dict[str, Any]]) -> None:
+    def will_need(self, entries: Iterable[dict[str, Any]], span: float = 0.0) -> None:
         coming = iter(entries)
         first = next(coming, None)
         if first is not None and first.get("compression") and self._cache:  # a writer compresses all shards of a set, or none
-            self._unpacking(first).will_need(itertools.chain([first], coming))
+            self._unpacking(first).will_need(itertools.chain([first], coming), span)
 
     def _unpacking(self, entry: dict[str, Any]) -> "CachedShelf":
         """The shelf of unpacked files, opened when the first is needed. Raises ShardError when there is no room for any."""
@@ -128,8 +131,8 @@ class CachedShelf:
             self._cache.passed(self, item)
             yield file
 
-    def will_need(self, entries: Iterable[dict[str, Any]]) -> None:
-        self._cache.will_need(self, self._needed(entries))
+    def will_need(self, entries: Iterable[dict[str, Any]], span: float = 0.0) -> None:
+        self._cache.will_need(self, self._needed(entries), span)
 
     def _needed(self, entries: Iterable[dict[str, Any]]) -> Iterator[tuple[float, Item]]:
         """When: in epochs of the set, so that sets of any size can be compared; a rare bucket's next shard is far away."""
