@@ -56,7 +56,7 @@ def samples() -> list[dict[str, Any]]:
 def told(sample: dict[str, Any]) -> str:
     """A digest of everything in a sample, with its types."""
     parts = []
-    for name in COLUMNS:
+    for name in sorted(sample):
         value = sample[name]
         is_array = isinstance(value, np.ndarray | np.generic)
         parts.append(

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.convert.sources import OPTIONS, mixed_tars
 from tests.peers.streaming_sets import COLUMNS, SIZE_LIMIT, samples, told
 from trainer.data.compression import decompress
+from trainer.data.convert.conversion import convert
 from trainer.data.shards import ShardSet, ShardWriter
 
 pytestmark = pytest.mark.long
@@ -82,3 +84,11 @@ def test_what_it_wrote_is_read(peer: Path, tmp_path: Path, compression: str):
 def test_what_we_wrote_is_read_by_it(peer: Path, tmp_path: Path, compression: str):
     write_ours(tmp_path / "ours", compression)
     assert json.loads(theirs(peer, "read", tmp_path / "ours", tmp_path / "local")) == list(map(told, samples()))
+
+
+def test_what_was_converted_is_read_by_it(peer: Path, tmp_path: Path):
+    made = convert(str(mixed_tars(tmp_path / "tars")), str(tmp_path / "ours"), OPTIONS)
+    assert len(made.buckets) > 2
+    for bucket in list(made.buckets)[:2]:
+        found = ShardSet(tmp_path / "ours" / bucket)
+        assert json.loads(theirs(peer, "read", tmp_path / "ours" / bucket, tmp_path / "local" / bucket)) == list(map(told, found))
