@@ -127,8 +127,11 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
   --custom-compile-command 'make requirements'
 requirements: $(BIN)/uv ## Pin the newest versions anew, with hashes and without index addresses
 	@$(BIN)/$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
-	@for f in service trainer torch demo; do $(BIN)/$(COMPILE) requirements/$$f.in -c requirements/dev.txt -o requirements/$$f.txt || exit 1; done
+	@for f in service trainer torch demo data; do $(BIN)/$(COMPILE) requirements/$$f.in -c requirements/dev.txt -o requirements/$$f.txt || exit 1; done
 	@$(BIN)/$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
+	@$(BIN)/$(COMPILE) --upgrade --no-deps requirements/peers/shards.in -o requirements/peers/shards.txt
+	@for f in mosaicml-streaming webdataset litdata pictures; do \
+	  $(BIN)/$(COMPILE) --upgrade requirements/peers/$$f.in -c requirements/torch.txt -o requirements/peers/$$f.txt || exit 1; done
 
 clean: ## Remove the environment and what was built; runs and data stay
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -210,6 +210,14 @@ def sources_are_different(recipe: Recipe) -> Found:
         yield RecipeError(f"/data/sources/{i}/url", shown(sources[i].url), because)
 
 
+@reads("data")
+def all_sources_have_a_weight_or_none(recipe: Recipe) -> Found:
+    weights = [source.weight for source in recipe.data.sources]
+    if given := [weight for weight in weights if weight is not None]:
+        because = "the other sources' weights are shares of the samples drawn, and without one this source has none"
+        yield from (RecipeError(f"/data/sources/{i}/weight", None, because, [min(given)]) for i, w in enumerate(weights) if w is None)
+
+
 # ---- what is added to the loss, and which tokens skip --------------------------------------------------------------------------------
 
 

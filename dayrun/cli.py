@@ -417,6 +417,7 @@ def one_setting(setting: str) -> dict[str, Any]:
 
 # the commands of other files: they take options and errors from above, and add themselves to `main`
 from dayrun import cli_access as cli_access  # noqa: E402
+from dayrun import cli_data as cli_data  # noqa: E402
 from dayrun import cli_log as cli_log  # noqa: E402
 from dayrun import cli_money as cli_money  # noqa: E402
 from dayrun import cli_preflight as cli_preflight  # noqa: E402

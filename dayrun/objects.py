@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, from_url
 
 PATIENCE_SECONDS = 10.0
@@ -27,6 +27,10 @@ PIECES_AT_ONCE = 4
 
 class StoreError(OSError):
     """The store is away, or refuses. Says nothing about what is in it: absence is FileNotFoundError."""
+
+
+class StoreRefused(StoreError):
+    """The store does not let us: trying again will not help."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,16 @@ class Prefix:
             return b""
         with self._speaking_of(key):
             return bytes(obstore.get_range(self._store, key, start=start, end=end))
+
+    async def get_piece(self, key: str, start: int, end: int) -> bytes:
+        """The bytes of `key` from offset `start` to before `end`; cancelling it ends the request. Raises FileNotFoundError."""
+        with self._speaking_of(key):
+            return bytes(await obstore.get_range_async(self._store, key, start=start, end=end))
+
+    async def get_size(self, key: str) -> int:
+        """Bytes of `key`, without holding a thread. Raises FileNotFoundError."""
+        with self._speaking_of(key):
+            return (await obstore.head_async(self._store, key))["size"]
 
     def get_file(self, key: str, path: Path) -> str:
         """Copy `key` to the file `path`; returns the SHA-256 of what was written. Raises FileNotFoundError."""
@@ -172,6 +186,8 @@ class Prefix:
             raise (StoreError(f"{place}: the store has no such bucket") if writing else FileNotFoundError(place)) from error
         except AlreadyExistsError as error:
             raise FileExistsError(place) from error
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise StoreRefused(f"{place}: {str(error).splitlines()[0]}") from error
         except BaseError as error:
             raise StoreError(f"{place}: {str(error).splitlines()[0]}") from error
 

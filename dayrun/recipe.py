@@ -81,7 +81,9 @@ class Source(Part):
     """One MDS data set. Relative URLs start at DAYRUN_DATA."""
 
     url: str = Field(min_length=1, description="Folder or object prefix that holds index.json and its shards.")
-    weight: Rate = Field(default=1.0, description="How often this source is drawn, relative to the others.")
+    weight: Rate | None = Field(
+        default=None, description="Its share of the samples drawn, relative to the other sources'; null for all: each sample equally often."
+    )
 
 
 class Caption(Part):
@@ -93,16 +95,32 @@ class Caption(Part):
     weight: Rate = Field(default=1.0, description="How often this caption is drawn, relative to the others.")
 
 
+class ShardCache(Part):
+    """Where shards of object stores lie on each node while they are used: on its own disk, shared by its processes."""
+
+    folder: str | None = Field(
+        default=None, min_length=1, description="null: dayrun/shards in XDG_CACHE_HOME; on a cluster that is the profile's cache_folder."
+    )
+    bytes: Positive | None = Field(default=None, description="Most that it may hold; null: all that its disk can spare.")
+    patience_seconds: Rate = Field(default=120.0, description="How long a store may be away, or the cache full, before the attempt ends.")
+
+
 class Data(Part):
     sources: list[Source] = Field(min_length=1)
     captions: list[Caption] = Field(default=[Caption()], min_length=1)
     image_column: str = Field(default="image", min_length=1)
     buckets: Literal["square", "aspect"] = Field(
-        default="square", description="aspect: the 27 ratio buckets of PRX, width/height in [0.5, 2]."
+        default="square",
+        description="aspect: grids of about as many patches as the square, width/height from 0.5 to 2; 27 at 1024 px with patch 32.",
     )
     horizontal_flip: Fraction = Field(default=0.0, description="Chance that an image is mirrored.")
     bad_samples_allowed: Fraction = Field(default=0.01, description="Share of unreadable samples at which the run stops with cause `data`.")
     threads: Positive = Field(default=2, description="Decoding threads of each rank.")
+    shuffle_block: Positive = Field(
+        default=262_144,
+        description="Samples that are shuffled among each other at a time; a larger data set is shuffled by shards, and so can be cached.",
+    )
+    cache: ShardCache = ShardCache()
 
 
 class Times(Part):

@@ -6,6 +6,8 @@
     attempts/<attempt>-from-<step>.json   the checkpoint that the attempt went on from (0: the start)
     events/<attempt>-<part>.jsonl         typed events, in order
     metrics/<attempt>-<part>.jsonl        {"step", "name", "value", "time"}
+    trained/<attempt>-<part>.jsonl        which samples it was trained on: a chain of hashes
+    bad_samples/<attempt>-<part>.jsonl    samples that could not be read, why, and which stood in
     checkpoints/<step>/<attempt>/         sharded state
     checkpoints/<step>/complete.json      its digests, written last: without it the checkpoint is no checkpoint
     samples/<step>/                       pictures and index.json
@@ -28,13 +30,26 @@ from typing import Any, Literal
 
 from dayrun.lines import PART_BYTES, Cursor, GrowingText, JsonLines
 from dayrun.objects import ObjectInfo, Prefix
-from dayrun.run_records import Cause, Event, EventType, ExportManifest, Failure, Fork, Metric, SampleImage, SampleIndex, Weights
+from dayrun.run_records import (
+    BadSampleLine,
+    Cause,
+    Event,
+    EventType,
+    ExportManifest,
+    Failure,
+    Fork,
+    Metric,
+    SampleImage,
+    SampleIndex,
+    Weights,
+)
 
 __all__ = [
     "EXIT_FAILED",
     "EXIT_STOPPED",
     "PARTS_A_RANK",
     "PART_BYTES",
+    "BadSampleLine",
     "Cause",
     "Cursor",
     "Event",
@@ -58,6 +73,9 @@ PARTS_A_RANK = 1_000_000
 LOG_PARTS_WAITING = 16
 """Closed parts of a log that wait while the store is away; older ones are given up, since a log must never fill the memory."""
 
+Kind = Literal["events", "metrics", "trained", "bad_samples"]
+"""What is written line by line."""
+
 EXIT_STOPPED = 75
 """Exit code of a trainer that wrote a checkpoint because it was told to stop (sysexits' EX_TEMPFAIL: come back later)."""
 EXIT_FAILED = 70
@@ -75,7 +93,7 @@ class LineWriter(JsonLines):
     def __init__(
         self,
         prefix: Prefix,
-        kind: Literal["events", "metrics"],
+        kind: Kind,
         attempt: int,
         rank: int = 0,
         fence: Callable[[], None] = lambda: None,
@@ -143,7 +161,7 @@ class RunFolder:
         return found
 
     # lines
-    def new_lines(self, kind: Literal["events", "metrics"], cursor: Cursor) -> Iterator[Any]:
+    def new_lines(self, kind: Kind, cursor: Cursor) -> Iterator[Any]:
         """Lines that `cursor` has not seen, in order of attempt and part; moves the cursor past what it yields, part by part."""
         for info in self.prefix.objects(kind):
             seen = cursor.offsets.get(info.key, 0)
@@ -161,6 +179,14 @@ class RunFolder:
     def metrics(self) -> Iterator[Metric]:
         """Every metric line. A step trained twice (before and after a fault) appears twice; the later attempt counts."""
         return self.new_lines("metrics", Cursor())
+
+    def trained(self) -> Iterator[dict[str, Any]]:
+        """The records of what was trained on, by every attempt; a checkpoint's `trained` says which of them are its own."""
+        return self.new_lines("trained", Cursor())
+
+    def bad_samples(self) -> Iterator[BadSampleLine]:
+        """Samples that could not be read, by every rank that met one. What is met again by a later attempt comes again."""
+        return self.new_lines("bad_samples", Cursor())
 
     # checkpoints
     def checkpoints(self) -> list[int]:

@@ -64,6 +64,21 @@ class Metric(TypedDict):
     time: float
 
 
+class BadSampleLine(TypedDict):
+    stage: int
+    position: int
+    """In the run's order."""
+    number: int
+    """Of the sample, in the data that the recipe names."""
+    instead: int
+    """The sample that stood in."""
+    file: str
+    offset: int
+    sample: int
+    """In its file."""
+    because: str
+
+
 class SampleImage(TypedDict):
     file: str
     set: str

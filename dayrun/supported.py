@@ -32,32 +32,12 @@ def when(at: str, asked: Callable[[Recipe], Any], *refused: object) -> Callable[
     return found
 
 
-def object_stores(recipe: Recipe) -> Found:
-    """Data sources outside the file system."""
-    if recipe.evaluation is not None and "://" in (recipe.evaluation.reference or "").removeprefix("file://"):
-        yield "/evaluation/reference", recipe.evaluation.reference
-    for i, source in enumerate(recipe.data.sources):
-        if "://" in source.url and not source.url.startswith("file://"):
-            yield f"/data/sources/{i}/url", source.url
-
-
-def unequal_weights(recipe: Recipe) -> Found:
-    """Sources that ask to be drawn more often than others."""
-    sources = recipe.data.sources
-    for i, source in enumerate(sources):
-        if source.weight != sources[0].weight:
-            yield f"/data/sources/{i}/weight", source.weight
-
-
 NOT_YET: list[Row] = [
-    Row(unequal_weights, "the trainer does not weigh sources yet: every sample of every source is drawn equally often", [1.0]),
     Row(
         when("/latents/precomputed", lambda r: r.latents and r.latents.precomputed, True),
         "the trainer does not read latents from shards yet: it encodes pictures while it trains",
         [False],
     ),
-    Row(when("/data/buckets", lambda r: r.data.buckets, "aspect"), "the trainer does not read aspect buckets yet", ["square"]),
-    Row(object_stores, "the trainer reads data from folders only as yet", []),
 ]
 
 

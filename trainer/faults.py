@@ -10,6 +10,7 @@ import torch
 from dayrun.objects import StoreError
 from dayrun.rules import RecipeErrors
 from dayrun.run_folder import Cause
+from trainer.data.cache import CacheFull
 from trainer.text import TowerError
 
 
@@ -73,7 +74,7 @@ def cause_of(error: BaseException) -> Cause | None:
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
         return "oom"
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-    if full or isinstance(error, StorageFault | StoreError):
+    if full or isinstance(error, StorageFault | StoreError | CacheFull):
         return "storage"
     if isinstance(error, torch.distributed.DistBackendError) or "gloo" in text.lower() or "nccl" in text.lower():
         return "nccl_timeout" if "timed out" in text.lower() or "timeout" in text.lower() else None

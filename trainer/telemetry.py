@@ -24,6 +24,8 @@ class Telemetry:
         fence = lambda: folder.check_attempt(attempt)  # noqa: E731
         self._events = LineWriter(folder.prefix, "events", attempt, rank, fence)
         self._metrics = LineWriter(folder.prefix, "metrics", attempt, rank, fence)
+        self._trained = LineWriter(folder.prefix, "trained", attempt, rank, fence)
+        self._bad_samples = LineWriter(folder.prefix, "bad_samples", attempt, rank, fence)
         self._done = threading.Event()
         self._refused = False
         self._stale: StaleAttempt | None = None
@@ -43,6 +45,12 @@ class Telemetry:
                     continue
                 self._metrics.write({"step": step, "name": name, "value": value, "time": now})
 
+    def trained(self, record: dict[str, Any]) -> None:
+        self._trained.write(record)
+
+    def bad_sample(self, line: dict[str, Any]) -> None:
+        self._bad_samples.write(line)
+
     def check(self) -> None:
         """Raises StaleAttempt when the last flush found that a later attempt owns the folder; asks nobody, so it is free."""
         if self._stale is not None:
@@ -53,7 +61,8 @@ class Telemetry:
         if self._stale is not None:
             return
         try:
-            self._metrics.flush()
+            for lines in (self._trained, self._bad_samples, self._metrics):
+                lines.flush()
             self._events.flush()
             self._refused = False
         except StaleAttempt as error:

@@ -7,7 +7,7 @@ import html
 import importlib
 import unicodedata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -40,6 +40,10 @@ class TextEncoder:
         self._model, self._tokenizer, self._tokens, self._cleaning = model, tokenizer, tokens, cleaning
         self._tokenizer.padding_side = "right"  # a caption's states must not depend on how far it is from the end
         self.width: int = model.config.hidden_size
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
+        self._model.to(device, dtype)
+        return self
 
     @torch.no_grad()
     def states(self, captions: list[str]) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from dayrun.run_folder import EventType, Fork, RunFolder
 from trainer import checkpoint, fork, microbatch
 from trainer.autoencoder import autoencoder_of
 from trainer.data.loader import BadSamples, Batch, Loader
+from trainer.data.records import Chain
 from trainer.ema import AveragedWeights
 from trainer.faults import DivergedError, StopSignal, StorageFault
 from trainer.flow import contrastive_flow_loss, draw, flow_loss, interpolate, target_velocity, velocity_of
@@ -82,6 +83,7 @@ class Run:
         self.guard = Guard(recipe.guard, self.tell)
         self.meter, self.parts = Meter(recipe, world, telemetry, self.timing), PartMeans(world)
         self.profiler = Profiler(folder, world, telemetry)
+        self.chain = Chain(telemetry.trained)
         about = (self.model, self.ema, self.autoencoder, stop, self.timing)
         self.showing = Showing(recipe, folder, attempt, world, *about, self.finish_save, self.tell, telemetry.metric)
 
@@ -108,7 +110,12 @@ class Run:
     def loaders(self) -> dict[int, Loader]:
         """One for every stage that is left, by its number."""
         left = [i for i, (_, end) in enumerate(stage_ends(self.course)) if end > self.progress.step]
-        return {i: Loader(self.recipe.at_stage(i), self.recipe.stages[i].pixels, self.report_bad) for i in left}
+        return {i: self.loader(i) for i in left}
+
+    def loader(self, index: int) -> Loader:
+        stage = self.recipe.stages[index]
+        pin = self.world.device.type == "cuda"
+        return Loader(self.recipe.at_stage(index), stage.pixels, lambda bad: self.report_bad(index, bad), stage.batch_size, pin)
 
     def train_stages(self, loaders: dict[int, Loader]) -> Literal["succeeded", "stopped", "rolled_back"]:
         for i, loader in loaders.items():
@@ -142,7 +149,9 @@ class Run:
                 continue
             with timing.part("optimizer"):
                 loss, norm = agreed.loss, self.gradients.clip(recipe.optimizer.gradient_clip)
-                verdict = self.guard.judge(progress.step + 1, loss, norm, lambda: self.guard.whose(world, loader.order.sample_at))
+                verdict = self.guard.judge(progress.step + 1, loss, norm, lambda: self.guard.whose(world, loader.sample_at))
+                if world.leads:
+                    self.chain.saw(index, loader, progress.position, progress.step)
                 progress.position += stage.batch_size
                 if verdict == "roll_back":
                     self.roll_back()
@@ -210,7 +219,7 @@ class Run:
         """Forward and backward of so many images, for what they take; nothing of them stays."""
         self.gradients.zero()
         self.gradients.before_backward(last=False)
-        self.loss(recipe, loader.load(list(range(images)))).backward()
+        self.loss(recipe, loader.heaviest(images)).backward()
         self.gradients.forget()
         self.meter.forget()
         self.parts.means()
@@ -218,9 +227,10 @@ class Run:
     def loss(self, recipe: Recipe, batch: Batch) -> Tensor:
         """The objective on one micro-batch, a float32 scalar."""
         objective, device = recipe.objective, self.world.device
-        pictures = batch.images.to(device)
+        pictures = batch.images_on(device)
         clean = self.autoencoder.encode(pictures) if self.autoencoder else pictures
-        draws = draw(recipe.seed, batch.positions, tuple(clean.shape[1:]), objective)
+        _, *shape = clean.shape
+        draws = draw(recipe.seed, batch.positions, (shape[0], shape[1], shape[2]), objective)
         noise, times = draws.noise.to(device), draws.times.to(device)
         text, mask = self.tower.states(batch.captions) if self.tower else (batch.text, batch.text_mask)
         if objective.caption_dropout > 0:
@@ -282,6 +292,7 @@ class Run:
     def stand_at(self, manifest: dict[str, Any]) -> None:
         self.progress = Progress(manifest["step"], manifest["position"])
         self.stages_ended = manifest.get("stages_ended", []) if self.recipe.schedule.by == "limits" else []
+        self.chain.stand_at(manifest.get("trained"))
 
     def loaded(self, step: int) -> dict[str, Any] | None:
         """The manifest of the checkpoint of `step`, whose state this run now has; None, and an event, when it is not whole."""
@@ -314,8 +325,10 @@ class Run:
         if parent["weights"] == "all":
             self.stand_at(manifest)
             self.guard.remember(manifest.get("guard", {}))
-        elif self.ema:
-            self.ema.restart()
+        else:
+            self.chain.stand_at(manifest.get("trained"))  # what the parent has seen is in these weights too
+            if self.ema:
+                self.ema.restart()
         about = {"from": parent["from"], "weights": parent["weights"], "digest": digest}
         self.tell("forked", checkpoint=manifest["step"], **about)
         self.save(wait=True)
@@ -326,8 +339,9 @@ class Run:
         with self.timing.part("checkpoint"):
             if self.saver.step != step:
                 self.finish_save()
+                trained = self.chain.close(step)
                 self.telemetry.flush()  # so that no line before a checkpoint can be lost by what comes after it
-                about = {"position": self.progress.position, "stages_ended": self.stages_ended}
+                about = {"position": self.progress.position, "stages_ended": self.stages_ended, "trained": trained}
                 self.saver.begin(self.state(), step, about | {"seconds": self.meter.seconds, "guard": self.guard.memory()})
             if wait:
                 self.finish_save(needed=True)
@@ -350,6 +364,9 @@ class Run:
         """Pictures and measurements that are due."""
         self.showing.show(self.course, self.progress.step, self.meter.attempt_seconds, self.prompts, self.tower, self.guard.roll_backs)
 
-    def report_bad(self, bad: BadSamples) -> None:
+    def report_bad(self, stage: int, bad: BadSamples) -> None:
+        """Every bad sample is listed in the folder; an event tells of some. Called from threads."""
+        while bad.untold:
+            self.telemetry.bad_sample({"stage": stage, **bad.untold.popleft()})
         if bad.count in (1, 10) or bad.count % 100 == 0:
             self.telemetry.event("bad_samples", self.progress.step, count=bad.count, first=bad.first)

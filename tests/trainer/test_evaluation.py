@@ -22,7 +22,8 @@ from tests.conftest import ROOT
 from tests.networks import write_clip, write_large_dinov2
 from tests.tiny import PIXELS, tiny_recipe, write_data
 from tests.trainer.here import train_here
-from trainer.data.loader import Loader, held_out
+from trainer.data.loader import Loader
+from trainer.data.order import held_out
 from trainer.evaluation.distances import frechet, moments
 from trainer.evaluation.evaluate import with_count
 from trainer.evaluation.features import Clip, Dino, as_seen, load_inception, load_networks

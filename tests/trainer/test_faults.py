@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -19,13 +21,14 @@ from dayrun.run_folder import EXIT_FAILED, RunFolder
 from tests.conftest import ROOT, until
 from tests.tiny import tiny_recipe, write_data
 from tests.trainer.here import train_here
-from trainer.data.loader import Order
+from trainer.data.buckets import Size
+from trainer.data.order import Members, Order
 from trainer.profiling import STEPS as PROFILED
 from trainer.telemetry import LOG_EVERY
 
 BATCH = 8
 SAMPLES = 160
-ORDER = Order(SAMPLES, seed=0)
+ORDER = Order([Members(Size(8, 8), Fraction(1), np.arange(SAMPLES), np.arange(1))], seed=0, batch_size=BATCH, block=SAMPLES)
 
 
 def events(folder: RunFolder, type: str, attempt: int | None = None) -> list[dict]:

@@ -20,6 +20,15 @@ NOWHERE = {"DAYRUN_URL": "http://127.0.0.1:9"}
 """Nothing answers there: a command that asks a service fails."""
 
 
+ON_LATENTS: dict[str, Any] = {
+    "latents": {"autoencoder": "flux1", "source": "x", "downscale": 8},
+    "perceptual": None,
+    "representation": None,
+    "model": {"in_channels": 16, "patch_size": 2},
+}
+"""What the trainer cannot do yet."""
+
+
 def recipe(name: str = "prx-24h", **patch: object) -> Recipe:
     return load(merge_patch(builtin.get(name), patch), for_training=False)
 
@@ -82,17 +91,19 @@ def test_a_batch_that_does_not_fit_names_the_one_that_does():
 
 
 def test_what_the_trainer_cannot_do_stands_beside_the_estimate_once():
-    fields = recipe()
+    fields = recipe(**ON_LATENTS)
     found = verdicts(plan(fields), "trainer")
     assert {(verdict.at, verdict.because) for verdict in found} == {(e.at, e.because) for e in supported.refusals(fields)}
-    assert len(found) == len({verdict.at for verdict in found}) > 1
+    assert [verdict.at for verdict in found] == ["/latents"]
     assert verdicts(plan(load(builtin.get("demo"))), "trainer") == []
 
 
-def test_a_feature_of_one_stage_alone_is_refused_too():
-    stages = [{"name": "one", "pixels": 512, "steps": 10, "batch_size": 32, "overrides": {"data": {"buckets": "aspect"}}}]
-    found = verdicts(plan(recipe(data={"buckets": "square"}, stages=stages, schedule={"warmup_steps": 0})), "trainer")
-    assert "/stages/0/overrides/data/buckets" in [verdict.at for verdict in found]
+def test_a_feature_of_one_stage_alone_is_refused_too(monkeypatch: pytest.MonkeyPatch):
+    flipping = supported.when("/data/horizontal_flip", lambda r: r.data.horizontal_flip, 0.5)
+    monkeypatch.setattr(supported, "NOT_YET", [supported.Row(flipping, "the trainer does not mirror yet", [0.0])])
+    stages = [{"name": "one", "pixels": 512, "steps": 10, "batch_size": 32, "overrides": {"data": {"horizontal_flip": 0.5}}}]
+    found = verdicts(plan(recipe(stages=stages, schedule={"warmup_steps": 0})), "trainer")
+    assert [verdict.at for verdict in found] == ["/stages/0/overrides/data/horizontal_flip"]
 
 
 def test_what_was_guessed_is_told():
@@ -118,9 +129,16 @@ def test_the_table_says_what_it_takes_and_what_stands_in_the_way():
     assert done.exit_code == 0, done.output
     for said in ("512px", "1024px", "steps/s", "in all", "LPIPS", "Newton–Schulz", "Muon's momentum", "peak", "/limits/hours"):
         assert said in done.output
-    assert "This trainer cannot yet:" in done.output
-    assert "/data/buckets: the trainer does not read aspect buckets" in done.output
+    assert "This trainer cannot yet:" not in done.output
     assert "whole schedule" not in done.output
+
+
+def test_the_table_says_what_the_trainer_cannot_do(tmp_path: Path):
+    (tmp_path / "mine.json").write_text(recipe(**ON_LATENTS).model_dump_json())
+    done = cli(str(tmp_path / "mine.json"))
+    assert done.exit_code == 0, done.output
+    assert "This trainer cannot yet:" in done.output
+    assert "/latents: the trainer does not train on latents yet" in " ".join(done.output.split())
 
 
 def test_explain_prints_every_line_of_the_arithmetic():

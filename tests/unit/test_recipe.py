@@ -17,6 +17,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )
+ON_LATENTS = {"perceptual": None, "representation": None, "model": {"in_channels": 16, "patch_size": 2}}
+"""What else a recipe in pixels has to change."""
 FIELDS = st.sampled_from(sorted(Recipe.model_fields))
 
 
@@ -27,11 +29,12 @@ def test_built_in_recipes_make_sense(name: str):
     assert load(recipe.model_dump(mode="json"), for_training=False) == recipe
 
 
-def test_the_demo_can_be_trained_and_the_reference_names_what_is_missing():
-    assert load(builtin.get("demo")).total_steps > 0
+def test_the_demo_and_the_reference_can_be_trained_and_what_is_missing_is_named():
+    for name in ("demo", "prx-24h"):
+        assert load(builtin.get(name)).total_steps > 0
     with pytest.raises(RecipeErrors) as refused:
-        load(builtin.get("prx-24h"))
-    assert {"/data/buckets", "/data/sources/1/weight"} <= {error.at for error in refused.value.errors}
+        load(merge_patch(builtin.get("prx-24h"), {"latents": {"autoencoder": "flux1", "source": "x", "downscale": 8}, **ON_LATENTS}))
+    assert [error.at for error in refused.value.errors] == ["/latents"]
     assert all("yet" in error.because for error in refused.value.errors)
 
 

@@ -311,29 +311,8 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         "weights",
         {"data": {"sources": [{"url": "a"}, {"url": "b", "weight": 2.0}]}},
         [
-            "/data/sources/1/weight: 2.0: the trainer does not weigh sources yet: every sample of every source is drawn "
-            "equally often; nearest: 1.0",
-        ],
-    ),
-    (
-        "not yet aspect",
-        {"data": {"buckets": "aspect"}},
-        [
-            '/data/buckets: "aspect": the trainer does not read aspect buckets yet; nearest: "square"',
-        ],
-    ),
-    (
-        "not yet s3",
-        {"data": {"sources": [{"url": "s3://b/x"}]}},
-        [
-            '/data/sources/0/url: "s3://b/x": the trainer reads data from folders only as yet',
-        ],
-    ),
-    (
-        "not yet evaluation on s3",
-        {"evaluation": {"reference": "s3://b/x"}},
-        [
-            '/evaluation/reference: "s3://b/x": the trainer reads data from folders only as yet',
+            "/data/sources/0/weight: the other sources' weights are shares of the samples drawn, and without one this source has "
+            "none; nearest: 2.0",
         ],
     ),
 ]

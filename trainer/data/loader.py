@@ -1,42 +1,54 @@
-"""From shards to batches: which sample comes when, decoding ahead of the step, bad samples replaced and counted.
+"""From shards to batches: decoding ahead of the step by threads, bad samples replaced, counted and listed.
 
-The order is one endless stream of positions. Position p holds sample `permutation(seed, epoch)[p mod n]`, so what a step sees follows
-from its first position alone: no state to save, and the same stream whatever the number of ranks. It knows no process group.
+What a step sees follows from its first position alone (`order.py`): no state to save, and the same stream whatever the number of ranks.
+There is no process but this one, and no process group.
 """
 
-import io
-import os
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dayrun.recipe import Data, Recipe
-from trainer.data.shards import BadSample, ShardError, ShardSet
+from trainer.data.buckets import Size
+from trainer.data.errors import BadSample
+from trainer.data.order import Order, share_of
+from trainer.data.pictures import PictureError, fitted
+from trainer.data.sets import Samples, Stretch, check_room
 from trainer.faults import DataFault
-from trainer.flow import mix, split_mix
+from trainer.flow import mix
 
 AHEAD = 4
 """Micro-batches decoded before they are asked for."""
 SUBSTITUTES = 20
 """Tries to replace a bad sample before the data count as unusable."""
+FIRST = 10
+"""Bad samples that are named in an error."""
 
 
 @dataclass(frozen=True)
 class Batch:
     positions: list[int]  # (n,) places in the run's order; they seed every draw
-    images: Tensor  # (n, 3, height, width) float32 in [−1, 1]
+    pixels: Tensor  # (n, height, width, 3) uint8
     text: Tensor  # (n, tokens, width) float32; no tokens where captions are encoded while training
     text_mask: Tensor  # (n, tokens) bool
-    captions: list[str] = field(default_factory=list)  # only then
+    captions: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> Tensor:
+        """(n, 3, height, width) float32 in [−1, 1]."""
+        return self.images_on(self.pixels.device)
+
+    def images_on(self, device: torch.device) -> Tensor:
+        """`images` on a device: a quarter of the bytes travel, and nothing waits for them when they lie in pinned memory."""
+        seen = self.pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
+        return seen.float().div_(127.5).sub_(1.0).contiguous()
 
 
 @dataclass
@@ -46,11 +58,8 @@ class BadSamples:
     seen: int = 0
     count: int = 0
     first: list[dict[str, Any]] | None = None
-
-
-def folder_of(url: str) -> Path:
-    """Where a source lies: relative URLs start at DAYRUN_DATA, or at the current folder."""
-    return Path(os.environ.get("DAYRUN_DATA", ".")) / url.removeprefix("file://")
+    untold: deque[dict[str, Any]] = field(default_factory=deque)
+    """Position, sample, file, offset, because, and the sample that stood in: of each bad one that no event has told of yet."""
 
 
 class Sample(NamedTuple):
@@ -62,166 +71,230 @@ class Sample(NamedTuple):
     caption: str  # empty where the shards have none
 
 
-def held_out(samples: int, share: float) -> np.ndarray:
-    """Which of `samples` samples are kept from training, (samples,) bool: about `share` of them, at least one, by a hash of their number.
+class Planned(NamedTuple):
+    """A micro-batch of one rank, of which nothing is decoded yet."""
 
-    The hash knows neither seed nor size of the set: runs with other seeds, and sets that have grown, hold the same ones out.
-    """
-    numbers = np.arange(1, samples + 1, dtype=np.uint64)
-    hashed = split_mix(numbers * np.uint64(0x9E3779B97F4A7C15))
-    held = hashed < np.uint64(int(share * 2**64) & (2**64 - 1))
-    if not held.any():
-        held[np.argmin(hashed)] = True
-    return held
-
-
-class Order:
-    """The endless stream of positions over the samples that are trained on: all of `samples`, or those that `kept` names."""
-
-    def __init__(self, samples: int, seed: int, kept: np.ndarray | None = None) -> None:
-        self._kept = kept
-        self.samples = samples if kept is None else len(kept)
-        samples = self.samples
-        # two epochs meet in one batch, and threads look ahead: keep a few permutations, not all
-        self._permutation: Callable[[int], np.ndarray] = lru_cache(maxsize=4)(
-            lambda epoch: np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(samples)
-        )
-
-    def sample_at(self, position: int) -> int:
-        return self.trained(int(self._permutation(position // self.samples)[position % self.samples]))
-
-    def trained(self, which: int) -> int:
-        """The number in the data set of the `which`-th sample that is trained on."""
-        return which if self._kept is None else int(self._kept[which])
+    positions: list[int]
+    numbers: list[int]
+    size: Size
 
 
 class Loader:
-    """The batches of one rank in one stage. Raises DataFault before the first step when the data cannot be used."""
+    """The batches of one rank in one stage. Raises before the first step: DataFault when the data cannot be used,
+    RecipeErrors when their cache is too small, StoreError when their store does not answer.
 
-    def __init__(self, recipe: Recipe, pixels: int, on_bad: Callable[[BadSamples], None] | None = None) -> None:
-        self._recipe, self._data, self._pixels = recipe, recipe.data, pixels
-        try:
-            self._sets = [ShardSet(folder_of(source.url)) for source in self._data.sources]
-        except ShardError as error:
-            raise DataFault(str(error)) from error
-        self._ends = np.cumsum([len(shards) for shards in self._sets])
-        if self._ends[-1] == 0:
-            raise DataFault(f"/data/sources: no samples in {[s.url for s in self._data.sources]}; convert some pictures first")
-        for shards, source in zip(self._sets, self._data.sources, strict=True):
-            check_columns(set(shards.columns), self._data, recipe.text.precomputed, source.url)
+    batch_size: of the stage, over all ranks. pin: hand batches over in pinned memory.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        pixels: int,
+        on_bad: Callable[[BadSamples], None] | None = None,
+        batch_size: int = 1,
+        pin: bool = False,
+    ) -> None:
+        self._recipe, self._data, self._pixels, self._pin = recipe, recipe.data, pixels, pin
+        self.samples = Samples(recipe.data)
+        check_room(self.samples, recipe)
+        for stretch in self.samples.stretches:
+            check_columns(set(stretch.shards.columns), self._data, recipe.text.precomputed, stretch.shards.shelf.url)
         held = self._held_out()
         self.held_out: list[int] = np.flatnonzero(held).tolist() if held is not None else []
         """Numbers of the samples that are not trained on, since the run is measured by them."""
-        self.order = Order(int(self._ends[-1]), recipe.seed, None if held is None else np.flatnonzero(~held))
+        self._members = self.samples.members(recipe, pixels, None if held is None else ~held)
+        self.order = Order(self._members, recipe.seed, batch_size, recipe.data.shuffle_block)
+        self._phase = 0
         self.bad = BadSamples(first=[])
         self._on_bad = on_bad or (lambda _: None)
         self._lock = threading.Lock()
 
     def batches(self, first_position: int, batch_size: int, micro_batch: int, rank: int, world_size: int) -> Iterator[Batch]:
         """Endless micro-batches of `rank` from `first_position` on; a step is batch_size / world_size / micro_batch of them."""
-        share = batch_size // world_size
+        if batch_size != self.order.batch_size:
+            self.order = Order(self._members, self._recipe.seed, batch_size, self._recipe.data.shuffle_block)
+        self._phase = first_position % batch_size
+        for stretch in self.samples.stretches:
+            span = min(1.0, self._data.shuffle_block / self.order.samples)
+            stretch.shards.will_need(self._needed(stretch, first_position, rank, world_size), span)
+        return self._decoded(self._plan(first_position, micro_batch, rank, world_size))
 
-        def plan() -> Iterator[list[int]]:
-            start = first_position
-            while True:
-                mine = start + rank * share
-                for offset in range(0, share, micro_batch):
-                    yield list(range(mine + offset, mine + min(offset + micro_batch, share)))
-                start += batch_size
+    def heaviest(self, images: int) -> Batch:
+        """So many samples of the shape with the most pixels: what a step can take at most."""
+        size = max((group.size for group in self.order.groups), key=lambda size: size.width * size.height)
+        group = next(group for group in self.order.groups if group.size == size)
+        return self._batch(Planned(list(range(images)), group.at(0, images).tolist(), size))
 
-        return decoded_ahead(plan(), self.load)
-
-    def _held_out(self) -> np.ndarray | None:
-        evaluation, samples = self._recipe.evaluation, len(self)
-        if evaluation is None or evaluation.reference is not None:
-            return None
-        held = held_out(samples, evaluation.held_out)
-        if held.all():
-            because = f"it keeps all {samples} samples from training; a smaller share, or an /evaluation/reference, leaves some"
-            raise DataFault(f"/evaluation/held_out: {evaluation.held_out}: {because}")
-        return held
+    def sample_at(self, position: int) -> int:
+        """The number of the sample at `position`, in the batches that were asked for last."""
+        return self.order.sample_at(position, self._phase)
 
     def __len__(self) -> int:
         """Samples of all sources, held out or not."""
-        return int(self._ends[-1])
+        return len(self.samples)
 
-    def load(self, positions: list[int]) -> Batch:
-        """Decode the samples at `positions`. Raises DataFault when too many cannot be read."""
-        return batch_of(positions, [self._readable(position) for position in positions])
-
-    def _readable(self, position: int) -> Sample:
-        """The sample at `position`, or a seeded substitute when it is bad: the same on every rank and in every attempt."""
-        index = self.order.sample_at(position)
-        with self._lock:
-            self.bad.seen += 1
-        for attempt in range(SUBSTITUTES):
-            try:
-                return self.decode(index, position)
-            except BadSample as error:
-                self._count_bad(error)
-                index = self.order.trained(mix(self._recipe.seed + attempt + 1, position) % self.order.samples)
-        raise DataFault(f"{SUBSTITUTES} samples in a row cannot be read; the first bad ones: {self.bad.first}")
-
-    def decode(self, index: int, position: int) -> Sample:
-        """Sample `index` of the data as it is seen at `position`, which chooses caption and flip. Raises BadSample."""
-        which = int(np.searchsorted(self._ends, index, side="right"))
-        shards = self._sets[which]
-        local = index - (int(self._ends[which - 1]) if which else 0)
-        sample = shards[local]
+    def decode(self, number: int, position: int, size: Size | None = None) -> Sample:
+        """Sample `number` as it is seen at `position`, which chooses caption and flip; cut to a square by default. Raises BadSample."""
+        stretch, local = self.samples.place(number)
+        sample = stretch.shards.read(local, self._columns)
         chance = np.random.Generator(np.random.Philox(key=[self._recipe.seed, mix(self._recipe.seed, position)]))
         weights = np.array([caption.weight for caption in self._data.captions])
         caption = self._data.captions[int(chance.choice(len(weights), p=weights / weights.sum()))]
         flip = chance.random() < self._data.horizontal_flip
         try:
-            picture = fitted(sample[self._data.image_column], self._pixels)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise shards.bad_sample(local, f"column {self._data.image_column!r} is no picture: {error}") from error
+            picture = fitted(sample[self._data.image_column], size or Size(self._pixels, self._pixels))
+        except PictureError as error:
+            raise self.samples.bad(number, f"column {self._data.image_column!r} is no picture: it {error}") from error
         if flip:
             picture = picture[:, ::-1]
+        words = sample.get(caption.column, "")
+        if not isinstance(words, str):
+            raise self.samples.bad(number, f"column {caption.column!r} is no caption: {type(words).__name__} {words!r:.60}")
         if not self._recipe.text.precomputed:
-            return Sample(picture, np.zeros((0, 0)), np.zeros(0), str(sample[caption.column]))
+            return Sample(picture, np.zeros((0, 0)), np.zeros(0), words)
         text = np.asarray(sample[caption.latent_column or ""])
         mask = np.asarray(sample[caption.mask_column or ""])
         wanted = (self._recipe.text.tokens, self._recipe.model.text_width)
         if text.shape != wanted:
             raise DataFault(
-                f"/text: column {caption.latent_column!r} of {self._data.sources[which].url} holds states of shape {text.shape}, "
+                f"/text: column {caption.latent_column!r} of {self._data.sources[stretch.source].url} holds states of shape {text.shape}, "
                 f"the recipe says tokens × text_width = {wanted}; set /text/tokens and /model/text_width to {list(text.shape)}"
             )
-        return Sample(picture, text, mask, str(sample.get(caption.column, "")))
+        return Sample(picture, text, mask, words)
+
+    @property
+    def _columns(self) -> list[str]:
+        """What a sample is read for."""
+        captions = self._data.captions
+        kinds = [[c.column for c in captions]]
+        if self._recipe.text.precomputed:
+            kinds += [[c.latent_column or "" for c in captions], [c.mask_column or "" for c in captions]]
+        return [self._data.image_column, *(name for names in kinds for name in names)]
+
+    def _held_out(self) -> np.ndarray | None:
+        evaluation, samples = self._recipe.evaluation, len(self)
+        if evaluation is None or evaluation.reference is not None:
+            return None
+        held = self.samples.held_out(evaluation.held_out)
+        if held.all():
+            because = f"it keeps all {samples} samples from training; a smaller share, or an /evaluation/reference, leaves some"
+            raise DataFault(f"/evaluation/held_out: {evaluation.held_out}: {because}")
+        return held
+
+    def _plan(self, first_position: int, micro_batch: int, rank: int, world_size: int) -> Iterator[Planned]:
+        order, start = self.order, first_position
+        while True:
+            drawn = order.batch(start)
+            mine = share_of(drawn.numbers, rank, world_size, order.in_blocks)
+            for offset in range(0, len(mine), micro_batch):
+                some = mine[offset : offset + micro_batch]
+                yield Planned((start + some).tolist(), drawn.numbers[some].tolist(), drawn.size)
+            start += order.batch_size
+
+    def _needed(self, stretch: Stretch, position: int, rank: int, world_size: int) -> Iterator[tuple[int, np.ndarray]]:
+        """What this rank will read of one set: for each batch the epoch and the samples by the set's own numbers; endless."""
+        order, last = self.order, stretch.first + len(stretch.shards)
+        whose = next((group for group in order.groups if group.has_some(stretch.first, last)), None)
+        while whose is not None:
+            group, place = order.place(position)
+            if group is whose:
+                numbers = order.batch(position).numbers
+                mine = numbers[share_of(numbers, rank, world_size, order.in_blocks)]
+                yield place // len(group), mine[(mine >= stretch.first) & (mine < last)] - stretch.first
+            position += order.batch_size
+
+    def _decoded(self, plans: Iterator[Planned]) -> Iterator[Batch]:
+        """What each plan becomes, in order, decoded some ahead by as many threads as the recipe says; their errors are raised here."""
+        pool = ThreadPoolExecutor(self._data.threads, "loader")
+        ahead: deque[Underway] = deque()
+        try:
+            while True:
+                while len(ahead) < AHEAD:
+                    ahead.append(self._begun(next(plans), pool))
+                yield ahead.popleft().batch()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)  # a thread inside torch while the interpreter ends would end it by an abort
+
+    def _begun(self, plan: Planned, pool: ThreadPoolExecutor) -> "Underway":
+        pixels = torch.empty((len(plan.positions), plan.size.height, plan.size.width, 3), dtype=torch.uint8, pin_memory=self._pin)
+        slots = pixels.numpy()
+
+        def read(i: int) -> Sample:
+            sample = self._readable(plan.positions[i], plan.numbers[i], plan.size)
+            slots[i] = sample.picture
+            return sample._replace(picture=slots[i])
+
+        return Underway(plan, pixels, [pool.submit(read, i) for i in range(len(plan.positions))])
+
+    def _batch(self, plan: Planned) -> Batch:
+        return batch_of(plan.positions, [self._readable(p, n, plan.size) for p, n in zip(plan.positions, plan.numbers, strict=True)])
+
+    def _readable(self, position: int, number: int, size: Size) -> Sample:
+        """Sample `number` at `position`, or a seeded substitute when it is bad: the same on every rank and in every attempt."""
+        with self._lock:
+            self.bad.seen += 1
+        bad: list[tuple[int, BadSample]] = []
+        for attempt in range(SUBSTITUTES):
+            try:
+                sample = self.decode(number, position, size)
+            except BadSample as error:
+                bad.append((number, error))
+                self._count_bad(error)
+                number = self.order.instead(position, self._phase, attempt)
+            else:
+                if bad:
+                    self._list_bad(position, bad, number)
+                return sample
+        raise DataFault(f"{SUBSTITUTES} samples in a row cannot be read; the first bad ones: {self.bad.first}")
 
     def _count_bad(self, error: BadSample) -> None:
         with self._lock:
             self.bad.count += 1
             assert self.bad.first is not None
-            if len(self.bad.first) < 10:
-                self.bad.first.append({"file": str(error.file), "offset": error.offset, "sample": error.sample, "because": error.because})
-        self._on_bad(self.bad)
-        # 1 % of nothing is nothing: a single bad sample among the first few must not end a run
-        if self.bad.count > max(10, self._data.bad_samples_allowed * self.bad.seen):
+            if len(self.bad.first) < FIRST:
+                self.bad.first.append(told_of(error))
+            # 1 % of nothing is nothing: a single bad sample among the first few must not end a run
+            too_many = self.bad.count > max(10, self._data.bad_samples_allowed * self.bad.seen)
+        if too_many:
+            self._on_bad(self.bad)
             raise DataFault(
                 f"{self.bad.count} of {self.bad.seen} samples cannot be read, more than /data/bad_samples_allowed = "
                 f"{self._data.bad_samples_allowed}; the first: {self.bad.first}"
             )
 
+    def _list_bad(self, position: int, bad: list[tuple[int, BadSample]], instead: int) -> None:
+        with self._lock:
+            self.bad.untold += [{"position": position, "number": number, "instead": instead, **told_of(error)} for number, error in bad]
+        self._on_bad(self.bad)
+
+
+class Underway(NamedTuple):
+    """A micro-batch that is being decoded."""
+
+    plan: Planned
+    pixels: Tensor
+    samples: list["Future[Sample]"]
+
+    def batch(self) -> Batch:
+        """Waits for it. Raises what the first sample's reader raised."""
+        samples = [sample.result() for sample in self.samples]
+        text, mask = states_of(samples)
+        return Batch(self.plan.positions, self.pixels, text, mask, [sample.caption for sample in samples])
+
 
 def batch_of(positions: list[int], samples: list[Sample]) -> Batch:
-    pictures, texts, masks, captions = zip(*samples, strict=True)
-    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-    text, mask = torch.from_numpy(np.stack(texts)).float(), torch.from_numpy(np.stack(masks)).bool()
-    return Batch(positions, images.contiguous(), text, mask, list(captions))
+    """Samples of one size."""
+    pixels = torch.from_numpy(np.stack([sample.picture for sample in samples]))
+    return Batch(positions, pixels, *states_of(samples), [sample.caption for sample in samples])
 
 
-def fitted(encoded: bytes, pixels: int) -> np.ndarray:
-    """A picture's bytes → (pixels, pixels, 3) uint8: the centre square, resized with antialiasing where it is not that size already."""
-    with Image.open(io.BytesIO(encoded)) as opened:
-        picture = opened.convert("RGB")
-    if picture.size != (pixels, pixels):
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        box = (left, top, left + side, top + side)
-        picture = picture.resize((pixels, pixels), Image.Resampling.LANCZOS, box=box)
-    return np.asarray(picture)
+def states_of(samples: list[Sample]) -> tuple[Tensor, Tensor]:
+    text = torch.from_numpy(np.stack([sample.text for sample in samples])).float()
+    return text, torch.from_numpy(np.stack([sample.mask for sample in samples])).bool()
+
+
+def told_of(error: BadSample) -> dict[str, Any]:
+    return {"file": error.file, "offset": error.offset, "sample": error.sample, "because": error.because}
 
 
 def check_columns(present: set[str], data: Data, precomputed: bool, url: str) -> None:
@@ -233,38 +306,3 @@ def check_columns(present: set[str], data: Data, precomputed: bool, url: str) ->
     ]:
         if name not in present:
             raise DataFault(f"{at}: {name!r} is not a column of {url}; it has {sorted(present)}")
-
-
-def decoded_ahead(plans: Iterator[list[int]], load: Callable[[list[int]], Batch]) -> Iterator[Batch]:
-    """What `load` makes of each plan, in order, made by a thread a few plans ahead; its errors are raised here."""
-    ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=AHEAD)
-    abandoned = threading.Event()
-
-    def put(item: Batch | BaseException) -> bool:
-        while not abandoned.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for positions in plans:
-                if not put(load(positions)):
-                    return
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, name="loader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        abandoned.set()
-        thread.join(1.0)  # a thread inside torch while the interpreter ends would end it by an abort

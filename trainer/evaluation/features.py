@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dayrun.recipe import Evaluation
-from trainer.data.loader import folder_of
+from trainer.data.shelves import folder_of
 from trainer.evaluation.inception import Inception, may_differ
 from trainer.objective.pictures import IMAGENET_DEVIATION, IMAGENET_MEAN, standardised
 from trainer.pretrained import files_of, first_line, load_strictly, named, refusal, tensors_in

@@ -38,6 +38,9 @@
 {{- if and $v.kueue.create (not $v.kueue.flavors) -}}
 {{- fail "kueue.flavors: none is given, so that the queue would admit nothing. Give at least one, such as {name: h200, nodeLabels: {nvidia.com/gpu.product: NVIDIA-H200}, quotas: {cpu: 640, memory: 6400Gi, nvidia.com/gpu: 32}}" -}}
 {{- end -}}
+{{- if and $v.convert.enabled (not (and $v.convert.source $v.convert.out)) -}}
+{{- fail "convert: set convert.source and convert.out, such as s3://dayrun/tars and s3://dayrun/data/set" -}}
+{{- end -}}
 {{- if and $v.ingress.enabled (not $v.ingress.hosts) -}}
 {{- fail "ingress.hosts: give at least one, such as {host: dayrun.example.org}" -}}
 {{- end -}}
