@@ -79,6 +79,9 @@ def test_ray_gives_the_same_bytes(tmp_path: Path):
     try:
         convert(str(source), str(tmp_path / "ray"), options, OnRay("local", 2))
         annotate(str(tmp_path / "ray"), str(tmp_path / "ray-more"), WidthsOf(), executor=OnRay("local", 2, with_networks=True))
+        with pytest.raises(ConversionError, match="there is no such folder"):
+            lost = CaptionsOf(str(tmp_path / "lost"))
+            annotate(str(tmp_path / "ray"), str(tmp_path / "refused"), lost, executor=OnRay("local", 2, with_networks=True))
     finally:
         ray.shutdown()
     assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "here")
