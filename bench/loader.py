@@ -7,7 +7,7 @@
 All decode by the same call of libjpeg-turbo and give the same batches; `mosaicml-streaming-pillow` decodes as PRX's code does. Pictures:
 JPEG (quality 90) cut at random from the photographs that scikit-image and scikit-learn bring along, a little noise over them.
 
-    python bench/loader.py [--pictures 2048] [--rounds 3] [--only 512,1024,s3]
+    python bench/loader.py [--pictures 1024] [--rounds 3] [--only 512,1024,s3]
 """
 
 import argparse
@@ -95,14 +95,15 @@ def written(side: int, count: int) -> Path:
     shutil.rmtree(draft, ignore_errors=True)
     (draft / "files").mkdir(parents=True)
     (draft / "tars").mkdir()
+    names = [f"{number:06d}.jpg" for number in range(count)]
     with ShardWriter(draft / "shards", {"image": "bytes", "caption": "str", "id": "str"}) as shards:
-        for number, data in enumerate(jpegs(side, count)):
-            shards.write({"image": data, "caption": f"picture {number}", "id": str(number)})
-            (draft / "files" / f"{number:06d}.jpg").write_bytes(data)
-            with tarfile.open(draft / "tars" / f"{number // TAR:04d}.tar", "a") as tar:
-                about = tarfile.TarInfo(f"{number:06d}.jpg")
-                about.size = len(data)
-                tar.addfile(about, io.BytesIO(data))
+        for name, data in zip(names, jpegs(side, count), strict=True):
+            shards.write({"image": data, "caption": f"picture {name}", "id": name})
+            (draft / "files" / name).write_bytes(data)
+    for number in range(0, count, TAR):
+        with tarfile.open(draft / "tars" / f"{number // TAR:04d}.tar", "w") as tar:
+            for name in names[number : number + TAR]:
+                tar.add(draft / "files" / name, name)
     chunks = draft.parent / f"{side}px.py"
     chunks.write_text(
         "import sys, pathlib, litdata\n"
@@ -269,7 +270,7 @@ def from_s3(count: int, rounds: int) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=2048)
+    parser.add_argument("--pictures", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="512,1024,s3")
     options = parser.parse_args()

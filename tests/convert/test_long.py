@@ -16,6 +16,8 @@ from trainer.data.convert.annotate import annotate
 from trainer.data.convert.conversion import convert
 from trainer.data.convert.executors import Here, OnRay
 from trainer.data.convert.filters import Options
+from trainer.data.convert.networks import CaptionsOf
+from trainer.data.convert.output import ConversionError
 
 pytestmark = pytest.mark.long
 REAL = Options(pixels=128, patch=16, unique=True)
@@ -79,6 +81,9 @@ def test_ray_gives_the_same_bytes(tmp_path: Path):
     try:
         convert(str(source), str(tmp_path / "ray"), options, OnRay("local", 2))
         annotate(str(tmp_path / "ray"), str(tmp_path / "ray-more"), WidthsOf(), executor=OnRay("local", 2, with_networks=True))
+        lost = CaptionsOf(str(tmp_path / "lost"))
+        with pytest.raises(ConversionError, match="there is no such folder"):
+            annotate(str(tmp_path / "ray"), str(tmp_path / "refused"), lost, executor=OnRay("local", 2, with_networks=True))
     finally:
         ray.shutdown()
     assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "here")

@@ -13,6 +13,8 @@ BEHIND = 32
 """Items that may still be held after one that was to be held later: threads are not in step."""
 SOME = 16
 """Items that are looked at before anything is fetched again."""
+FAR = 4096
+"""Items in sight: what comes after so many is equally far away."""
 
 
 class Named(Protocol):
@@ -38,7 +40,7 @@ class Coming(Generic[T]):
         self._ahead: list[tuple[float, T]] = []
         self._in_use: list[tuple[float, T]] = []
         self._names: Counter[str] = Counter()
-        self._over = False
+        self._bytes, self._over = 0, False
         self._lock, self._looking = threading.Lock(), threading.Lock()
 
     def look(self, far: int) -> bool:
@@ -50,13 +52,14 @@ class Coming(Generic[T]):
                 with self._lock:
                     self._ahead.append(one)
                     self._names[one[1].name] += 1
+                    self._bytes += one[1].bytes
             self._over = self._over or (not found and self._wants_more(far))
         return bool(found)
 
     def _wants_more(self, far: int) -> bool:
         with self._lock:
-            again = self._names.total() > len(self._names)
-            return not self._over and not again and sum(item.bytes for _, item in self._ahead) < far
+            again = len(self._ahead) > len(self._names)
+            return not self._over and not again and self._bytes < far and len(self._ahead) < FAR
 
     def passed(self, name: str) -> bool:
         """`name` is held: in use from now on, and after that when it comes up again; whether that was known to come."""
@@ -67,8 +70,11 @@ class Coming(Generic[T]):
             self._now = max(self._now, self._ahead[place][0])
             for one in [self._ahead[place], *self._ahead[: max(0, place - BEHIND)]]:
                 self._ahead.remove(one)
-                self._names -= Counter({one[1].name: 1})
                 self._in_use.append(one)
+                self._bytes -= one[1].bytes
+                self._names[one[1].name] -= 1
+                if not self._names[one[1].name]:
+                    del self._names[one[1].name]
             self._in_use = [one for one in self._in_use if self._now - one[0] < self._span]
             return True
 

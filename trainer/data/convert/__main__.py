@@ -147,7 +147,7 @@ def converted(given: argparse.Namespace) -> int:
         told = forecast(given.source, options, given.workers, given.dollars_per_core_hour)
         print(json.dumps(told.as_dict(), indent=1) if given.json else forecast_text(told))
         return 0
-    with progress_bar(given) as tell:
+    with ProgressBar(given) as tell:
         made = convert(given.source, given.out, options, executor_of(given), tell)
     print(made.to_json().decode() if given.json else summary(made, given.out))
     return 0
@@ -214,7 +214,7 @@ def recaption(given: argparse.Namespace) -> int:
 
 
 def annotated(given: argparse.Namespace, network: Network) -> int:
-    with progress_bar(given) as tell:
+    with ProgressBar(given) as tell:
         made = annotate(given.data, given.out, network, given.batch, executor_of(given, with_networks=True), tell)
     print(summary(made, given.out))
     return 0
@@ -229,7 +229,7 @@ def executor_of(given: argparse.Namespace, with_networks: bool = False) -> Execu
 # ---- what a person sees ---------------------------------------------------------------------------------------------------------------
 
 
-class progress_bar:  # noqa: N801 (used like a function)
+class ProgressBar:
     """A bar on a terminal, else a line for each tenth; both on stderr, since stdout is for the result."""
 
     def __init__(self, given: argparse.Namespace) -> None:

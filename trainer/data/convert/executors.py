@@ -76,20 +76,21 @@ class OnRay:
         begin(ray, self.address, self.workers)
         try:
             yield from (self._by_actors if self.with_networks else self._by_tasks)(ray, work, items)
+        except ray.exceptions.RayTaskError as error:  # what the task raised, with Ray's pages about where
+            raise (error.cause if isinstance(error.cause, Exception) else error) from None
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
             first = str(error).strip().splitlines()[0]
             raise ConversionError(f"--ray {self.address}: {first}; what was committed stays: run it again") from None
 
     def _by_tasks(self, ray: Any, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         task, shared = ray.remote(num_cpus=1, max_retries=RETRIES)(call), ray.put(work)
-        yield from first_done(ray, items, self.workers, lambda item: task.remote(shared, item))
+        yield from first_done(ray, items, self.workers, 1, lambda _, item: task.remote(shared, item))
 
     def _by_actors(self, ray: Any, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         kind = ray.remote(num_cpus=1, num_gpus=self.gpus, max_restarts=RETRIES, max_task_retries=RETRIES)(Actor)
         actors, shared = [kind.remote() for _ in range(min(self.workers, len(items)))], ray.put(work)
-        turn = iter(range(len(items)))
         # two for each: one runs while the other waits
-        yield from first_done(ray, items, 2 * len(actors), lambda item: actors[next(turn) % len(actors)].call.remote(shared, item))
+        yield from first_done(ray, items, len(actors), 2, lambda slot, item: actors[slot].call.remote(shared, item))
 
 
 class Actor:
@@ -122,14 +123,21 @@ def begin(ray: Any, address: str, workers: int) -> None:
         raise ConversionError(f"--ray {address}: no cluster answers there: {first}; --ray local starts one here") from None
 
 
-def first_done(ray: Any, items: Sequence[T], most: int, start: Callable[[T], Any]) -> Iterator[Any]:
-    """Results as they come, with at most `most` started and not yet back."""
-    running: list[Any] = []
+def first_done(ray: Any, items: Sequence[T], slots: int, each: int, start: Callable[[int, T], Any]) -> Iterator[Any]:
+    """Results as they come. `start` gets an item and the slot that has the fewest, of which none ever has more than `each`."""
+    busy, running = [0] * slots, dict[Any, int]()
+
+    def some() -> list[Any]:
+        done, _ = ray.wait(list(running))
+        for one in done:
+            busy[running.pop(one)] -= 1
+        return ray.get(done)
+
     for item in items:
-        if len(running) >= most:
-            done, running = ray.wait(running)
-            yield from ray.get(done)
-        running.append(start(item))
+        while min(busy) >= each:
+            yield from some()
+        slot = busy.index(min(busy))
+        busy[slot] += 1
+        running[start(slot, item)] = slot
     while running:
-        done, running = ray.wait(running)
-        yield from ray.get(done)
+        yield from some()

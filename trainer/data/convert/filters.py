@@ -5,14 +5,15 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from typing import Any
-
-from PIL import __version__ as pillow_version
 
 from trainer.data.buckets import Size, buckets, nearest
 from trainer.data.convert.pictures import Picture, Unusable
 from trainer.data.convert.sources import Found, Reading
 
+CODECS = {name: version(name) for name in ("pillow", "simplejpeg")}
+"""What the bytes of a stored picture follow from, beside the options."""
 VERSION = 1
 """Part of every digest: a change of what is written makes what was committed stale."""
 CAPTION = "caption"
@@ -60,7 +61,7 @@ class Options:
 
     def digest(self) -> str:
         """Of everything that the bytes of a shard follow from, beside the source."""
-        told = [VERSION, pillow_version, {**asdict(self), "max_ratio": repr(self.max_ratio)}]
+        told = [VERSION, CODECS, {**asdict(self), "max_ratio": repr(self.max_ratio)}]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

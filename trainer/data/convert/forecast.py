@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.data.convert.filters import Options
-from trainer.data.convert.parts import Task, converted
-from trainer.data.convert.sources import Part, Reject, parts_of, samples_of
+from trainer.data.convert.parts import converted
+from trainer.data.convert.sources import Found, Reject, parts_of, samples_of
 
 PARTS, SAMPLES = 8, 32
 """How many parts are looked into, and samples of each."""
@@ -52,7 +52,9 @@ def forecast(source: str, options: Options, workers: int, dollars_per_core_hour:
     read = 0  # bytes of the source
     begun = time.process_time()
     for part in chosen:
-        for each in itertools.islice(converted(Task(part), options), SAMPLES):
+        found = list(itertools.islice(samples_of(part, options.reading), SAMPLES + 1))
+        read += part.bytes if len(found) <= SAMPLES else sum(map(bytes_of, found[:SAMPLES]))
+        for each in converted(found[:SAMPLES], options, {}):
             if isinstance(each, Reject):
                 rejects[each.reason] += 1
                 continue
@@ -63,7 +65,6 @@ def forecast(source: str, options: Options, workers: int, dollars_per_core_hour:
             written += sum(len(value) if isinstance(value, bytes) else len(str(value).encode()) for value in sample.values()) + OVERHEAD
     seconds = time.process_time() - begun
     tried = stored + sum(rejects.values())
-    read = sum(bytes_read(part, options) for part in chosen)
     total = sum(part.bytes for part in parts)
     samples = round(tried * total / read) if read else tried
     scale = samples / tried if tried else 0.0
@@ -86,9 +87,6 @@ def forecast(source: str, options: Options, workers: int, dollars_per_core_hour:
     )
 
 
-def bytes_read(part: Part, options: Options) -> int:
-    """The bytes that the first SAMPLES samples of a part take in the source; all of the part's when it has no more."""
-    taken = list(itertools.islice(samples_of(part, options.reading), SAMPLES + 1))
-    if len(taken) <= SAMPLES:
-        return part.bytes
-    return sum(0 if isinstance(each, Reject) else len(each.image) + len(str(each.fields)) for each in taken[:SAMPLES])
+def bytes_of(sample: Found | Reject) -> int:
+    """What a sample takes in its source, about."""
+    return 0 if isinstance(sample, Reject) else len(sample.image) + len(str(sample.fields))

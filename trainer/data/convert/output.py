@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dayrun.objects import Prefix
-from trainer.data.convert.filters import VERSION, Options
+from trainer.data.convert.filters import CODECS, VERSION, Options
 from trainer.data.convert.sources import Reject
 
 INDEX, DATASET, CONVERSION, REJECTS = "index.json", "dataset.json", "conversion.json", "rejects.jsonl"
@@ -213,6 +213,4 @@ def key_in(bucket: str, name: str) -> str:
 
 def described(options: Options) -> dict[str, Any]:
     """Options as `conversion.json` has them."""
-    from PIL import __version__ as pillow_version
-
-    return json.loads(json.dumps({**asdict(options), "max_ratio": repr(options.max_ratio), "pillow": pillow_version}))
+    return json.loads(json.dumps({**asdict(options), "max_ratio": repr(options.max_ratio), **CODECS}))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,9 +44,9 @@ class Looks:
     hashes: list[tuple[str, int]]  # id, 64 bits
 
 
-def usable(part: Part, options: Options) -> Iterator[tuple[Found, Picture] | Reject]:
-    """The samples of a part that the filters let pass, their pictures not yet decoded; and the others."""
-    for found in samples_of(part, options.reading):
+def usable(samples: Iterable[Found | Reject], options: Options) -> Iterator[tuple[Found, Picture] | Reject]:
+    """Those that the filters let pass, their pictures not yet decoded; and the others."""
+    for found in samples:
         if isinstance(found, Reject):
             yield found
             continue
@@ -66,7 +66,7 @@ def look_at_part(job: Job, part: Part) -> Looks:
             return found
     except (FileNotFoundError, ValueError, TypeError):
         pass
-    for each in usable(part, job.options):
+    for each in usable(samples_of(part, job.options.reading), job.options):
         if not isinstance(each, Reject):
             try:
                 hashes.append((each[0].id, each[1].hash()))
@@ -88,16 +88,18 @@ def repeated(looks: list[Looks]) -> dict[str, dict[str, str]]:
     return found
 
 
-def converted(task: Task, options: Options) -> Iterator[tuple[Size, dict[str, Any], bool, bool] | Reject]:
-    """(bucket, sample, kept, enlarged) of everything in a part that is stored, in order; and why the others are not."""
-    for each in usable(task.part, options):
+def converted(
+    samples: Iterable[Found | Reject], options: Options, repeated: dict[str, str]
+) -> Iterator[tuple[Size, dict[str, Any], bool, bool] | Reject]:
+    """(bucket, sample, kept, enlarged) of everything that is stored, in order; and why the others are not."""
+    for each in usable(samples, options):
         if isinstance(each, Reject):
             yield each
             continue
         found, picture = each
         try:
-            if found.id in task.repeated:
-                raise Unusable("repeated", f"looks the same as {task.repeated[found.id]}, which is kept")
+            if found.id in repeated:
+                raise Unusable("repeated", f"looks the same as {repeated[found.id]}, which is kept")
             bucket = bucket_of(picture, options)
             stored = picture.stored(bucket, options.quality, options.keep)
         except Unusable as error:
@@ -115,7 +117,7 @@ def convert_part(job: Job, task: Task) -> Committed:
     with output.scratch(task.part.name) as folder:
         writers: dict[str, ShardWriter] = {}
         with ExitStack() as stack:
-            for each in converted(task, options):
+            for each in converted(samples_of(task.part, options.reading), options, task.repeated):
                 if isinstance(each, Reject):
                     rejects.append(each)
                     continue

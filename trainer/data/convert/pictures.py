@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from trainer.data.buckets import Size, covered
-from trainer.data.pictures import DECODING, ORIENTATION, PictureError, check_size, rgb
+from trainer.data.pictures import DECODING, ORIENTATION, PictureError, check_size, jpeg, rgb
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -90,6 +90,16 @@ class Picture:
             raise Unusable("undecodable", f"cannot be decoded: {error}") from None
         return picture if self._turn is None else picture.transpose(self._turn)
 
+    def fitted(self, size: Size) -> Image.Image:
+        """The middle of the picture in `size`, upright RGB; of a JPEG by the loader's own decoder. Raises Unusable."""
+        if self._opened.format in ("JPEG", "MPO"):
+            try:
+                return Image.fromarray(jpeg(self._data, size))
+            except PictureError as error:
+                raise Unusable("undecodable", str(error)) from None
+        picture = self.decoded(size)
+        return picture.resize(size, Image.Resampling.LANCZOS, box=covered(picture.width, picture.height, size))
+
     def stored(self, size: Size, quality: int, keep: bool) -> Stored:
         """The picture for the bucket `size`: cut to its ratio and resized, unless it is of that size already or `keep` says to leave it.
 
@@ -98,10 +108,8 @@ class Picture:
         if keep or (self.plain and self.size == size):
             self.decoded(Size(1, 1) if self.size != size else size)
             return Stored(self._data, *self.size, kept=True, enlarged=False)
-        picture = self.decoded(size)
-        box = covered(picture.width, picture.height, size)
         buffer = io.BytesIO()
-        picture.resize(size, Image.Resampling.LANCZOS, box=box).save(buffer, "JPEG", quality=quality)
+        self.fitted(size).save(buffer, "JPEG", quality=quality)
         return Stored(buffer.getvalue(), *size, kept=False, enlarged=self.size.width < size.width or self.size.height < size.height)
 
     def hash(self) -> int:
