@@ -1,4 +1,4 @@
-"""What mosaicml-streaming writes to PLACE/theirs, and reads from PLACE/ours and prints, run by its own Python: once, since it starts slowly.
+"""What mosaicml-streaming writes to PLACE/theirs, and reads from PLACE/ours and prints; run by its own Python, once: it starts slowly.
 
 The samples are those of `samples`, which the tests import too; this file knows nothing of our reader and writer.
 """
