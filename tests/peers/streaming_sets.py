@@ -1,12 +1,13 @@
-"""What mosaicml-streaming writes and reads, run by its own Python: `write FOLDER COMPRESSION` and `read FOLDER LOCAL`.
+"""What mosaicml-streaming writes to PLACE/theirs, and reads from PLACE/ours and prints; run by its own Python, once: it starts slowly.
 
-The samples are those of `samples`, which the tests import too; this file knows nothing of ours.
+The samples are those of `samples`, which the tests import too; this file knows nothing of our reader and writer.
 """
 
 import hashlib
 import json
 import sys
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ COLUMNS = {
     "free": "ndarray",
 }
 SIZE_LIMIT = 20_000
+COMPRESSIONS = {"none": None, "gz": "gz", "bz2": "bz2:1", "zstd": "zstd", "zstd7": "zstd:7"}
 
 
 def samples() -> list[dict[str, Any]]:
@@ -65,23 +67,27 @@ def told(sample: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def write(folder: str, compression: str) -> None:
+def write(folder: str, compression: str | None) -> None:
     from streaming import MDSWriter
 
-    known = None if compression == "none" else compression
-    with MDSWriter(
-        out=folder, columns=COLUMNS, compression=known, hashes=["sha1", "xxh64"][: 1 if known is None else 2], size_limit=SIZE_LIMIT
-    ) as out:
+    hashes = ["sha1", "xxh64"] if compression else ["sha1"]
+    with MDSWriter(out=folder, columns=COLUMNS, compression=compression, hashes=hashes, size_limit=SIZE_LIMIT) as out:
         for sample in samples():
             out.write(sample)
 
 
-def read(folder: str, local: str) -> None:
+def read(folder: str, local: str) -> list[str]:
     from streaming import StreamingDataset
 
     found = StreamingDataset(remote=folder, local=local, shuffle=False, batch_size=1, validate_hash="sha1")
-    print(json.dumps([told(found[n]) for n in range(len(found))]))
+    return [told(found[n]) for n in range(len(found))]
+
+
+def main(place: Path) -> None:
+    for name, compression in COMPRESSIONS.items():
+        write(str(place / "theirs" / name), compression)
+    print(json.dumps({name: read(str(place / "ours" / name), str(place / "local" / name)) for name in COMPRESSIONS}))
 
 
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](*sys.argv[2:])
+    main(Path(sys.argv[1]))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,14 +13,13 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.convert.sources import OPTIONS, mixed_tars
-from tests.peers.streaming_sets import COLUMNS, SIZE_LIMIT, samples, told
+from tests.peers.streaming_sets import COLUMNS, COMPRESSIONS, SIZE_LIMIT, samples, told
 from trainer.data.compression import decompress
 from trainer.data.convert.conversion import convert
 from trainer.data.shards import ShardSet, ShardWriter
 
 pytestmark = pytest.mark.long
 REQUIREMENTS = ROOT / "requirements" / "peers" / "shards.txt"
-COMPRESSIONS = ["none", "gz", "bz2:1", "zstd", "zstd:7"]
 
 
 @pytest.fixture(scope="module")
@@ -40,55 +40,54 @@ def peer() -> Path:
     return python
 
 
-def theirs(peer: Path, *words: object) -> str:
-    line = [peer, ROOT / "tests" / "peers" / "streaming_sets.py", *map(str, words)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+@pytest.fixture(scope="module")
+def place(peer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same samples in every compression: `ours`, written by us; `theirs`; what was `converted`; and `read.json`, what they read of ours."""
+    place = tmp_path_factory.mktemp("peers")
+    for name, compression in COMPRESSIONS.items():
+        with ShardWriter(place / "ours" / name, COLUMNS, SIZE_LIMIT, compression) as shards:
+            for sample in samples():
+                shards.write(sample)
+    convert(str(mixed_tars(place / "tars")), str(place / "converted"), OPTIONS)
+    line = [peer, ROOT / "tests" / "peers" / "streaming_sets.py", place]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def write_ours(folder: Path, compression: str) -> Path:
-    with ShardWriter(folder, COLUMNS, SIZE_LIMIT, None if compression == "none" else compression) as shards:
-        for sample in samples():
-            shards.write(sample)
-    return folder
+    (place / "read.json").write_text(done.stdout.splitlines()[-1])
+    return place
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_the_same_samples_are_the_same_bytes(peer: Path, tmp_path: Path):
-    theirs(peer, "write", tmp_path / "theirs", "none")
-    ours, others = contents(write_ours(tmp_path / "ours", "none")), contents(tmp_path / "theirs")
+def test_the_same_samples_are_the_same_bytes(place: Path):
+    ours, theirs = contents(place / "ours" / "none"), contents(place / "theirs" / "none")
     assert len(ours) > 5
-    assert ours == others
+    assert ours == theirs
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_what_it_wrote_is_read(peer: Path, tmp_path: Path, compression: str):
-    theirs(peer, "write", tmp_path, compression)
-    index = json.loads((tmp_path / "index.json").read_bytes())
+@pytest.mark.parametrize("name", COMPRESSIONS)
+def test_what_it_wrote_is_read(place: Path, tmp_path: Path, name: str):
+    shutil.copytree(place / "theirs" / name, tmp_path / "set")
+    folder = tmp_path / "set"
+    index = json.loads((folder / "index.json").read_bytes())
     for entry in index["shards"]:
-        if entry["compression"]:  # a folder uses shards in place: unpack them first
-            packed = (tmp_path / entry["zip_data"]["basename"]).read_bytes()
-            (tmp_path / entry["raw_data"]["basename"]).write_bytes(decompress(compression, packed, entry["raw_data"]["bytes"]))
+        if compression := entry["compression"]:  # unpacked by hand, since only a cache does it
+            packed = (folder / entry["zip_data"]["basename"]).read_bytes()
+            (folder / entry["raw_data"]["basename"]).write_bytes(decompress(compression, packed, entry["raw_data"]["bytes"]))
             entry.update(compression=None, zip_data=None)
-    (tmp_path / "index.json").write_text(json.dumps(index))
-    found = ShardSet(tmp_path)
+    (folder / "index.json").write_text(json.dumps(index))
+    found = ShardSet(folder)
     assert list(found.verify()) == []
     assert list(map(told, found)) == list(map(told, samples()))
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_what_we_wrote_is_read_by_it(peer: Path, tmp_path: Path, compression: str):
-    write_ours(tmp_path / "ours", compression)
-    assert json.loads(theirs(peer, "read", tmp_path / "ours", tmp_path / "local")) == list(map(told, samples()))
+@pytest.mark.parametrize("name", COMPRESSIONS)
+def test_what_we_wrote_is_read_by_it(place: Path, name: str):
+    assert json.loads((place / "read.json").read_text())[name] == list(map(told, samples()))
 
 
-def test_what_was_converted_is_read_by_it(peer: Path, tmp_path: Path):
-    made = convert(str(mixed_tars(tmp_path / "tars")), str(tmp_path / "ours"), OPTIONS)
-    assert len(made.buckets) > 2
-    for bucket in list(made.buckets)[:2]:
-        found = ShardSet(tmp_path / "ours" / bucket)
-        assert json.loads(theirs(peer, "read", tmp_path / "ours" / bucket, tmp_path / "local" / bucket)) == list(map(told, found))
+def test_what_was_converted_is_read_by_it(place: Path):
+    read = json.loads((place / "read.json").read_text())["converted"]
+    assert len(read) > 2  # buckets
+    assert read == {bucket: list(map(told, ShardSet(place / "converted" / bucket))) for bucket in read}
