@@ -86,7 +86,12 @@ def read(folder: str, local: str) -> list[str]:
 def main(place: Path) -> None:
     for name, compression in COMPRESSIONS.items():
         write(str(place / "theirs" / name), compression)
-    print(json.dumps({name: read(str(place / "ours" / name), str(place / "local" / name)) for name in COMPRESSIONS}))
+    found: dict[str, Any] = {name: read(str(place / "ours" / name), str(place / "local" / name)) for name in COMPRESSIONS}
+    buckets = sorted(index.parent.name for index in (place / "converted").glob("*/index.json"))
+    found["converted"] = {
+        bucket: read(str(place / "converted" / bucket), str(place / "local" / "converted" / bucket)) for bucket in buckets
+    }
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

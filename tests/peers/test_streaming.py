@@ -42,7 +42,7 @@ def peer() -> Path:
 
 @pytest.fixture(scope="module")
 def place(peer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same samples in every compression: `ours`, written by us; `theirs`; what was `converted`; and `read.json`, what they read of ours."""
+    """The same samples in every compression: `ours` and `theirs`; what was `converted`; and `read.json`, what they read of ours."""
     place = tmp_path_factory.mktemp("peers")
     for name, compression in COMPRESSIONS.items():
         with ShardWriter(place / "ours" / name, COLUMNS, SIZE_LIMIT, compression) as shards:
