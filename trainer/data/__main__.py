@@ -17,6 +17,7 @@ from dayrun.objects import StoreError
 from trainer.data import looking
 from trainer.data.errors import ShardError
 from trainer.data.looking import Numbers, Overview, Statistics
+from trainer.data.shelves import close_cache
 
 TOLD = 10
 """Places that are named of each thing; the rest is counted."""
@@ -105,10 +106,13 @@ def size(count: float) -> str:
 def verify(options: argparse.Namespace) -> int:
     shards = wrong = count = 0
     with tempfile.TemporaryDirectory(prefix="dayrun-verify-") as cache:
-        for read, trouble in looking.verify(options.url, Path(cache)):
-            shards, count, wrong = shards + bool(read), count + read, wrong + len(trouble)
-            for line in trouble:
-                print(line, file=sys.stderr)
+        try:
+            for read, trouble in looking.verify(options.url, Path(cache)):
+                shards, count, wrong = shards + bool(read), count + read, wrong + len(trouble)
+                for line in trouble:
+                    print(line, file=sys.stderr)
+        finally:
+            close_cache(Path(cache))
     print(f"{shards:,} shards, {size(count)}: {f'{wrong:,} things are wrong' if wrong else 'every byte is as its index says'}")
     return 1 if wrong else 0
 

@@ -174,6 +174,14 @@ def cache_at(folder: Path | None, limit: int | None, patience_seconds: float = P
         return CACHES[folder]
 
 
+def close_cache(folder: Path) -> None:
+    """Before `folder` is removed: the threads that fetch ahead into it end."""
+    with OPENING:
+        cache = CACHES.pop(folder.absolute(), None)
+    if cache is not None:
+        cache.close()
+
+
 def shelf(url: str, cache: Path | None = None, limit: int | None = None, patience_seconds: float = PATIENCE_SECONDS) -> Shelf:
     """The shelf at `url`. cache: folder for what has to be fetched or unpacked, of at most `limit` bytes.
 
