@@ -9,7 +9,6 @@ Inception's: the kernel distance below is computed as KID is, but is not KID and
 import argparse
 import json
 import random
-from collections.abc import Iterable
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,7 +114,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     return float(first + second - 2 * kernel(a, b).mean())
 
 
-def score(data: Path, painters: dict[str, dict[str, Image.Image]], kinds: Iterable[str] = KINDS) -> list[Row]:
+def score(data: Path, painters: dict[str, dict[str, Image.Image]]) -> list[Row]:
     """Rows for each kind of prompts: the painters' (name → prompt → picture), then the controls, which are drawn here."""
     network = Features()
     pixels = next(picture.width for pictures in painters.values() for picture in pictures.values())
@@ -123,7 +122,7 @@ def score(data: Path, painters: dict[str, dict[str, Image.Image]], kinds: Iterab
     prompts = json.loads((data / "prompts.json").read_text())
     chance = random.Random(0)
     rows: list[Row] = []
-    for kind in kinds:
+    for kind in KINDS:
         pairs = [Pair(row["object"], row["colour"]) for row in prompts[kind]]
         texts = [row["prompt"] for row in prompts[kind]]
         known = [name for name, trained in zip(gallery.objects, gallery.trained, strict=True) if trained == (kind != "held_out_objects")]
