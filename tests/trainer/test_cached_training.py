@@ -160,6 +160,7 @@ def kill_and_compare(url: str, folder: Path, ranks: int, kills: int) -> None:
     left.close()
 
 
+@pytest.mark.long
 def test_readers_that_are_killed_read_what_they_would_have_read(many_shards: str, tmp_path: Path):
     kill_and_compare(many_shards, tmp_path, ranks=2, kills=3)
 

@@ -108,6 +108,7 @@ def test_what_was_measured_is_not_measured_again_after_a_resume(recipe: dict, ru
     assert folder.evaluation(12)["metrics"] == run.evaluation(12)["metrics"]  # the same weights, to the bit
 
 
+@pytest.mark.long
 def test_two_processes_measure_the_same_as_one(recipe: dict, run: RunFolder, tmp_path: Path):
     """They go on from the last checkpoint of the run of one process, in which nothing is left to do but to measure."""
     shutil.copytree(run.prefix.path or "", tmp_path / "run")

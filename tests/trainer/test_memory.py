@@ -57,6 +57,7 @@ def losses(out: Path) -> dict[int, float]:
     return {m["step"]: m["value"] for m in RunFolder(Prefix(out)).metrics() if m["name"] == "loss"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["alone", "pair", "sharded"])
 def test_memory_that_runs_out_on_one_rank_halves_the_micro_batch_of_all(made: Path, name: str):
     """The allocator itself refuses: the process may not have more address space."""
@@ -64,6 +65,7 @@ def test_memory_that_runs_out_on_one_rank_halves_the_micro_batch_of_all(made: Pa
     assert list(losses(made / name)) == [1]
 
 
+@pytest.mark.long
 def test_the_step_that_failed_is_trained_as_if_nothing_had_been(made: Path):
     assert losses(made / "alone") == losses(made / "halves")
     assert losses(made / "sharded") == pytest.approx(losses(made / "pair"), rel=1e-5)

@@ -81,6 +81,7 @@ def tensors(out: Path, name: str, part: str) -> dict[str, torch.Tensor]:
 RECIPE = tiny_recipe("data", processes=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 def test_every_layout_trains_the_same(made: Path, mode: str):
     assert losses(made / mode) == pytest.approx(losses(made / "single"), rel=2e-5)
@@ -89,6 +90,7 @@ def test_every_layout_trains_the_same(made: Path, mode: str):
         assert max(float((expected[name] - found[name]).abs().max()) for name in expected) < 2e-4
 
 
+@pytest.mark.long
 def test_weights_have_moved_by_much_more_than_layouts_differ(made: Path):
     """Or the comparison above would compare the initial weights with themselves."""
     torch.manual_seed(0)
@@ -96,15 +98,18 @@ def test_weights_have_moved_by_much_more_than_layouts_differ(made: Path):
     assert min(float((first[name] - last[name]).abs().max()) for name in last) > 5e-3
 
 
+@pytest.mark.long
 def test_accumulated_micro_batches_are_the_whole_batch(made: Path):
     assert losses(made / "accumulated") == pytest.approx(losses(made / "full"), rel=2e-5)
 
 
+@pytest.mark.long
 def test_a_sharded_run_resumes_bitwise_at_the_same_size(made: Path):
     assert [e["step"] for e in RunFolder(Prefix(made / "again")).events() if e["type"] == "resumed"] == [10]
     assert losses(made / "again") == losses(made / "full")
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_four_two_one_and_three_processes(made: Path):
     folder = RunFolder(Prefix(made / "chain"))
     assert [e["step"] for e in folder.events() if e["type"] == "resumed"] == [5, 9, 14]
@@ -112,6 +117,7 @@ def test_a_run_goes_on_with_four_two_one_and_three_processes(made: Path):
     assert losses(made / "chain") == pytest.approx(losses(made / "single"), rel=2e-5)
 
 
+@pytest.mark.long
 def test_one_rank_alone_can_draw_with_the_averages_of_a_sharded_model(made: Path):
     model = Denoiser(load(RECIPE).model)
     model.load_state_dict(tensors(made, "full", "ema"))
@@ -120,6 +126,7 @@ def test_one_rank_alone_can_draw_with_the_averages_of_a_sharded_model(made: Path
     torch.testing.assert_close(torch.load(made / "drawn.pt"), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_products_in_bfloat16_train_the_same_whole_and_in_slices(made: Path, precision: str):
     whole, sliced, exact = (losses(made / name) for name in (f"{precision}-replicate", f"{precision}-full", "single"))
@@ -129,6 +136,7 @@ def test_products_in_bfloat16_train_the_same_whole_and_in_slices(made: Path, pre
     assert whole == pytest.approx(exact, rel=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("precision", "kept"), [("mixed", torch.float32), ("narrow", torch.bfloat16)])
 def test_weights_are_kept_as_the_recipe_says_and_averages_in_float32(made: Path, precision: str, kept: torch.dtype):
     for sharding in ("replicate", "full"):
@@ -138,6 +146,7 @@ def test_weights_are_kept_as_the_recipe_says_and_averages_in_float32(made: Path,
         assert dtypes == {"model": kept, "ema": torch.float32}
 
 
+@pytest.mark.long
 def test_each_rank_writes_its_own_slices(made: Path):
     folder = RunFolder(Prefix(made / "full"))
     sizes = [entry["bytes"] for name, entry in folder.checkpoint_manifest(STEPS)["files"].items() if name.endswith(".distcp")]
@@ -145,6 +154,7 @@ def test_each_rank_writes_its_own_slices(made: Path):
     assert max(sizes) < 1.3 * min(sizes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("copies", "slices"), [(1, 4), (2, 2)])
 def test_muon_on_slices_equals_torchs_on_whole_matrices(made: Path, copies: int, slices: int):
     generator = torch.Generator().manual_seed(0)

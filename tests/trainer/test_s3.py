@@ -62,6 +62,7 @@ def straight(recipe: dict, tmp_path_factory: pytest.TempPathFactory) -> RunFolde
     return folder
 
 
+@pytest.mark.long
 def test_a_run_on_s3_that_was_killed_equals_one_in_a_folder_bitwise(bucket: str, recipe: dict, straight: RunFolder):
     folder = RunFolder(Prefix(f"{bucket}/killed"))
     process = launch(recipe, folder, 2)

@@ -104,6 +104,7 @@ def test_the_newest_checkpoint_is_read_back(world: World, tmp_path: Path):
     assert "digest" in rejected["data"]["because"]
 
 
+@pytest.mark.long
 def test_a_kill_during_a_save_leaves_the_older_checkpoint(tiny_data: Path, tmp_path: Path):
     """The process is killed when files of a checkpoint are there and its manifest is not, whichever checkpoint that happens with."""
     stage = {"name": "tiny", "pixels": 8, "steps": 100_000, "batch_size": 8}

@@ -36,8 +36,9 @@ def write(folder: Path, samples: int = 60, compression: str | None = None) -> Pa
 
 def upload(folder: Path, url: str) -> str:
     prefix = Prefix(url)
-    for file in folder.iterdir():
-        prefix.put(file.name, file.read_bytes())
+    for file in folder.rglob("*"):
+        if file.is_file():
+            prefix.put(file.relative_to(folder).as_posix(), file.read_bytes())
     return url
 
 

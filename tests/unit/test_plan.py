@@ -21,7 +21,7 @@ NOWHERE = {"DAYRUN_URL": "http://127.0.0.1:9"}
 
 
 ON_LATENTS: dict[str, Any] = {
-    "latents": {"autoencoder": "flux1", "source": "x", "downscale": 8},
+    "latents": {"autoencoder": "flux1", "source": "x", "downscale": 8, "precomputed": True},
     "perceptual": None,
     "representation": None,
     "model": {"in_channels": 16, "patch_size": 2},
@@ -94,7 +94,7 @@ def test_what_the_trainer_cannot_do_stands_beside_the_estimate_once():
     fields = recipe(**ON_LATENTS)
     found = verdicts(plan(fields), "trainer")
     assert {(verdict.at, verdict.because) for verdict in found} == {(e.at, e.because) for e in supported.refusals(fields)}
-    assert [verdict.at for verdict in found] == ["/latents"]
+    assert [verdict.at for verdict in found] == ["/latents/precomputed"]
     assert verdicts(plan(load(builtin.get("demo"))), "trainer") == []
 
 
@@ -138,7 +138,7 @@ def test_the_table_says_what_the_trainer_cannot_do(tmp_path: Path):
     done = cli(str(tmp_path / "mine.json"))
     assert done.exit_code == 0, done.output
     assert "This trainer cannot yet:" in done.output
-    assert "/latents: the trainer does not train on latents yet" in " ".join(done.output.split())
+    assert "/latents/precomputed: the trainer does not read latents from shards yet" in " ".join(done.output.split())
 
 
 def test_explain_prints_every_line_of_the_arithmetic():

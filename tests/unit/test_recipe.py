@@ -32,9 +32,10 @@ def test_built_in_recipes_make_sense(name: str):
 def test_the_demo_and_the_reference_can_be_trained_and_what_is_missing_is_named():
     for name in ("demo", "prx-24h"):
         assert load(builtin.get(name)).total_steps > 0
+    latents = {"autoencoder": "flux1", "source": "x", "downscale": 8, "precomputed": True}
     with pytest.raises(RecipeErrors) as refused:
-        load(merge_patch(builtin.get("prx-24h"), {"latents": {"autoencoder": "flux1", "source": "x", "downscale": 8}, **ON_LATENTS}))
-    assert [error.at for error in refused.value.errors] == ["/latents"]
+        load(merge_patch(builtin.get("prx-24h"), {"latents": latents, **ON_LATENTS}))
+    assert [error.at for error in refused.value.errors] == ["/latents/precomputed"]
     assert all("yet" in error.because for error in refused.value.errors)
 
 
