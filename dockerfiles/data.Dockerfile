@@ -4,7 +4,7 @@
 ARG TRAINER=dayrun-trainer
 
 FROM ${TRAINER}
-USER root
+USER 0
 # what KubeRay's probes ask with
 # hadolint ignore=DL3008
 RUN apt-get update \
