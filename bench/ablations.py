@@ -161,14 +161,14 @@ def make_vgg(home: Path) -> None:
 
 def scored(home: Path, out: Path) -> dict[str, Any]:
     """What the run's averaged and its plain weights are worth."""
-    import torch
+    from PIL import Image
 
     from dayrun.objects import Prefix
     from dayrun.run_folder import RunFolder
     from demo.score import background
     from trainer.evaluation.reference import Reference
     from trainer.evaluation.validation import validation_loss
-    from trainer.samples import draw_pictures, encode
+    from trainer.samples import draw_pictures, encode, levels
     from trainer.trained import alone, load_trained, recipe_of
 
     folder = RunFolder(Prefix(out))
@@ -182,16 +182,10 @@ def scored(home: Path, out: Path) -> dict[str, Any]:
         for by, ema in (("averages", True), ("weights", False)):
             model = load_trained(folder, world, document, None, ema).model
             found[by] = validation_loss(model, None, document, reference, 1024, world)
-            drawn = as_pictures(torch, draw_pictures(model, document, states, texts, list(range(len(texts))), 32))
-            right = [background(picture) == row["colour"] for picture, row in zip(drawn, prompts, strict=True)]
+            drawn = levels(draw_pictures(model, document, states, texts, list(range(len(texts))), 32)).byte().permute(0, 2, 3, 1)
+            right = [background(Image.fromarray(one)) == row["colour"] for one, row in zip(drawn.numpy(), prompts, strict=True)]
             found[by]["colour"] = sum(right) / len(right)
     return found
-
-
-def as_pictures(torch: Any, pictures: Any) -> list[Any]:
-    from PIL import Image
-
-    return [Image.fromarray(one) for one in ((pictures + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()]
 
 
 def run(home: Path, name: str, patch: dict[str, Any], steps: int, seed: int) -> dict[str, Any]:

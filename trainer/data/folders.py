@@ -33,6 +33,11 @@ def told_by(url: str) -> dict[str, Any] | None:
     return told
 
 
+def folder_in(url: str, name: str) -> str:
+    """Where the folder `name` of the data set at `url` lies."""
+    return url if name == HERE else f"{url.rstrip('/')}/{name}"
+
+
 def folders_of(url: str) -> list[str]:
     """The folders of a data set's buckets below `url`, in order of their names; `.` is its own. Raises ShardError."""
     told = told_by(url)

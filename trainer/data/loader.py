@@ -95,6 +95,7 @@ class Loader:
         pin: bool = False,
     ) -> None:
         self._recipe, self._data, self._pixels, self._pin = recipe, recipe.data, pixels, pin
+        self._columns = columns_read(recipe)
         self.samples = Samples(recipe.data)
         check_room(self.samples, recipe)
         for stretch in self.samples.stretches:
@@ -161,15 +162,6 @@ class Loader:
                 f"the recipe says tokens × text_width = {wanted}; set /text/tokens and /model/text_width to {list(text.shape)}"
             )
         return Sample(picture, text, mask, words)
-
-    @property
-    def _columns(self) -> list[str]:
-        """What a sample is read for."""
-        captions = self._data.captions
-        kinds = [[c.column for c in captions]]
-        if self._recipe.text.precomputed:
-            kinds += [[c.latent_column or "" for c in captions], [c.mask_column or "" for c in captions]]
-        return [self._data.image_column, *(name for names in kinds for name in names)]
 
     def _held_out(self) -> np.ndarray | None:
         evaluation, samples = self._recipe.evaluation, len(self)
@@ -291,6 +283,15 @@ def batch_of(positions: list[int], samples: list[Sample]) -> Batch:
 def states_of(samples: list[Sample]) -> tuple[Tensor, Tensor]:
     text = torch.from_numpy(np.stack([sample.text for sample in samples])).float()
     return text, torch.from_numpy(np.stack([sample.mask for sample in samples])).bool()
+
+
+def columns_read(recipe: Recipe) -> list[str]:
+    """What a sample is read for."""
+    captions = recipe.data.captions
+    kinds = [[c.column for c in captions]]
+    if recipe.text.precomputed:
+        kinds += [[c.latent_column or "" for c in captions], [c.mask_column or "" for c in captions]]
+    return [recipe.data.image_column, *(name for names in kinds for name in names)]
 
 
 def told_of(error: BadSample) -> dict[str, Any]:

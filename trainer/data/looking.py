@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from trainer.data.errors import BadSample
-from trainer.data.folders import DATASET, HERE, folders_of, told_by
+from trainer.data.folders import DATASET, folder_in, folders_of, told_by
 from trainer.data.shards import ShardSet
 from trainer.data.shelves import shelf, stored
 
@@ -101,7 +101,7 @@ class Sets:
         self.by_bucket = {name: self._opened(name) for name in folders_of(self.url)}
 
     def _opened(self, name: str) -> ShardSet:
-        return ShardSet(shelf(self.url if name == HERE else f"{self.url}/{name}", self._cache, self._limit), keep=2)
+        return ShardSet(shelf(folder_in(self.url, name), self._cache, self._limit), keep=2)
 
     def __len__(self) -> int:
         return sum(len(shards) for shards in self.by_bucket.values())

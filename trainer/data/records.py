@@ -150,10 +150,14 @@ def trained_on(folder: RunFolder, id: str, column: str = "id") -> list[Trained]:
     recipe = load(folder.recipe(), for_training=False)
     known(Loader(recipe, recipe.stages[0].pixels))
     bad: dict[str, dict[tuple[int, int], tuple[list[int], int]]] = {}
+    loaders: dict[tuple[str, int, int], Loader] = {}  # a run has many records of one stage, and opening data reads every index
     for where, record in chain_of(folder):
         if where.prefix.url not in bad:
             bad[where.prefix.url] = bad_samples_in(where)
-        loader, bad_here = stage_loader(where, record), bad[where.prefix.url]
+        stage = where.prefix.url, record["stage"], record["batch_size"]
+        if stage not in loaders or loaders[stage].samples.digest != record["data"]:
+            loaders[stage] = stage_loader(where, record)
+        loader, bad_here = loaders[stage], bad[where.prefix.url]
         asked = known(loader)
         for first, numbers in batches_of(record, loader, where):
             for place, number in enumerate(numbers.tolist()):

@@ -16,7 +16,7 @@ from dayrun.recipe_errors import RecipeError, RecipeErrors
 from trainer.data.buckets import Size, at
 from trainer.data.cache import FETCHING
 from trainer.data.errors import BadSample, ShardError
-from trainer.data.folders import HERE, folders_of
+from trainer.data.folders import HERE, folder_in, folders_of
 from trainer.data.order import Members, hashes, held_out
 from trainer.data.shards import OPEN, ShardSet
 from trainer.data.shelves import CachedShelf, cache_at, place_of, shelf
@@ -53,8 +53,7 @@ class Samples:
             self.keep = max(1, KEPT // len(folders)) if away else max(2, OPEN // len(folders))
             count = 0
             for i, name in folders:
-                url = data.sources[i].url if name == HERE else f"{data.sources[i].url.rstrip('/')}/{name}"
-                shards = ShardSet(shelf(url, *settings), keep=self.keep)
+                shards = ShardSet(shelf(folder_in(data.sources[i].url, name), *settings), keep=self.keep)
                 self.stretches.append(Stretch(i, None if name == HERE else Size.of(name), shards, count))
                 count += len(shards)
         except ShardError as error:

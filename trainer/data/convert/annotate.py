@@ -7,7 +7,6 @@ network is, `networks.py` knows.
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -15,13 +14,15 @@ from itertools import islice
 from typing import Any, Protocol
 
 from dayrun.objects import Prefix
-from trainer.data.convert.conversion import Progress, Tell, count, silent
+from trainer.data.convert.conversion import Tell, commit_all, silent
 from trainer.data.convert.executors import Executor, Here
-from trainer.data.convert.output import DATASET, VERSION, Committed, ConversionError, DataSet, Output, key_in
+from trainer.data.convert.output import VERSION, Committed, ConversionError, DataSet, Output, key_in
 from trainer.data.convert.parts import placed
 from trainer.data.convert.sources import File, Reject, on_disk
 from trainer.data.errors import BadSample, ShardError
+from trainer.data.folders import DATASET, HERE
 from trainer.data.shards import Shard, ShardWriter, wrong_hash
+from trainer.data.shelves import INDEX
 
 Sample = dict[str, Any]
 
@@ -69,7 +70,7 @@ class Task:
     def name(self) -> str:
         """The part's name in the new set: of its bucket and its shard."""
         base = json.loads(self.entry)["raw_data"]["basename"].removesuffix(".mds").replace("/", "-")
-        return base if self.bucket == "." else f"{self.bucket}-{base}"
+        return base if self.bucket == HERE else f"{self.bucket}-{base}"
 
     def digest(self, job: Job) -> str:
         told = [VERSION, told_of(job), self.bucket, json.loads(self.entry)["raw_data"]]
@@ -92,25 +93,8 @@ def annotate(source: str, out: str, network: Network, batch: int = 64, executor:
         raise ConversionError(f"DATA {source}: has no column {missing[0]!r}; it has {', '.join(old.columns)}")
     output = Output(out)
     output.begin(told_of(job))
-    present = output.present()
-    found = {task.name: output.committed(task.name, task.digest(job), present) for task in tasks}
-    left = [task for task in tasks if found[task.name] is None]
-    if left:
-        output.reopen()
     sizes = {task.name: json.loads(task.entry)["raw_data"]["bytes"] for task in tasks}
-    progress, begun = Progress("annotating", len(tasks), sum(sizes.values())), time.monotonic()
-    for committed in found.values():
-        if committed is not None:
-            count(progress, committed, sizes[committed.part])
-    tell(progress)
-    for committed in executor.results(partial(annotate_shard, job), left):
-        found[committed.part] = committed
-        count(progress, committed, sizes[committed.part])
-        progress.fresh += committed.samples + len(committed.rejects)
-        progress.fresh_bytes += sizes[committed.part]
-        progress.seconds = time.monotonic() - begun
-        tell(progress)
-    done = [one for one in found.values() if one is not None]
+    done = commit_all(output, "annotating", tasks, lambda task: task.digest(job), sizes, partial(annotate_shard, job), executor, tell)
     columns = next(entry for one in done for entries in one.shards.values() for entry in entries) if done else {}
     encodings = dict(zip(columns.get("column_names", []), columns.get("column_encodings", []), strict=True))
     return output.finish(done, encodings, old.reference_pixels, old.patch)
@@ -121,7 +105,7 @@ def shards_of(source: str) -> tuple[DataSet, list[Task]]:
     prefix = Prefix(source)
     try:
         old = DataSet(**json.loads(prefix.get(DATASET)))
-        indexes = {bucket: json.loads(prefix.get(key_in(bucket, "index.json")))["shards"] for bucket in old.buckets}
+        indexes = {bucket: json.loads(prefix.get(key_in(bucket, INDEX)))["shards"] for bucket in old.buckets}
     except FileNotFoundError as error:
         raise ConversionError(f"DATA {source}: {error} is not there; is its conversion done?") from None
     except (ValueError, TypeError, KeyError) as error:

@@ -1,9 +1,10 @@
 """A whole conversion: list, skip what is committed, convert the rest, merge. The command line and the demo call `convert`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, TypeVar
 
 from trainer.data.convert.executors import Executor, Here
 from trainer.data.convert.filters import Options
@@ -40,6 +41,16 @@ class Progress:
 Tell = Callable[[Progress], None]
 
 
+class Named(Protocol):
+    @property
+    def name(self) -> str:
+        """Of the part that it commits."""
+        ...
+
+
+T = TypeVar("T", bound=Named)
+
+
 def silent(_: Progress) -> None:
     pass
 
@@ -57,26 +68,41 @@ def convert(source: str, out: str, options: Options, executor: Executor | None =
     if options.unique:
         drop = repeated(looks_of(parts, job, executor, tell))
     tasks = [Task(part, drop.get(part.name, {})) for part in parts]
+    sizes = {part.name: part.bytes for part in parts}
+    made = commit_all(output, "converting", tasks, lambda task: task.digest(options), sizes, partial(convert_part, job), executor, tell)
+    return output.finish(made, options.encodings(), options.pixels, options.patch)
+
+
+def commit_all(
+    output: Output,
+    what: str,
+    tasks: Sequence[T],
+    digest: Callable[[T], str],
+    sizes: dict[str, int],
+    work: Callable[[T], Committed],
+    executor: Executor,
+    tell: Tell,
+) -> list[Committed]:
+    """What each task committed, in their order: now by `work`, or before, where that followed from the same. sizes: bytes, by name."""
     present = output.present()
-    found = {task.part.name: output.committed(task.part.name, task.digest(options), present) for task in tasks}
-    left = [task for task in tasks if found[task.part.name] is None]
+    found = {task.name: output.committed(task.name, digest(task), present) for task in tasks}
+    left = [task for task in tasks if found[task.name] is None]
     if left:
         output.reopen()
-    progress = Progress("converting", len(parts), sum(part.bytes for part in parts))
-    sizes = {part.name: part.bytes for part in parts}
+    progress = Progress(what, len(tasks), sum(sizes.values()))
     for committed in found.values():
         if committed is not None:
             count(progress, committed, sizes[committed.part])
     tell(progress)
     begun = time.monotonic()
-    for committed in executor.results(partial(convert_part, job), left):
+    for committed in executor.results(work, left):
         found[committed.part] = committed
         count(progress, committed, sizes[committed.part])
         progress.fresh += committed.samples + len(committed.rejects)
         progress.fresh_bytes += sizes[committed.part]
         progress.seconds = time.monotonic() - begun
         tell(progress)
-    return output.finish([one for one in found.values() if one is not None], options.encodings(), options.pixels, options.patch)
+    return [one for one in found.values() if one is not None]
 
 
 def count(progress: Progress, committed: Committed, size: int) -> None:

@@ -25,8 +25,10 @@ from typing import Any
 from dayrun.objects import Prefix
 from trainer.data.convert.filters import CODECS, VERSION, Options
 from trainer.data.convert.sources import Reject
+from trainer.data.folders import DATASET, HERE
+from trainer.data.shelves import INDEX
 
-INDEX, DATASET, CONVERSION, REJECTS = "index.json", "dataset.json", "conversion.json", "rejects.jsonl"
+CONVERSION, REJECTS = "conversion.json", "rejects.jsonl"
 PARTS, HASHES, SCRATCH = "parts", "hashes", ".writing"
 
 
@@ -208,7 +210,7 @@ def marker(part: str) -> str:
 
 def key_in(bucket: str, name: str) -> str:
     """The key of a file of a bucket, whose folder is `.` where there is one bucket alone."""
-    return name if bucket == "." else f"{bucket}/{name}"
+    return name if bucket == HERE else f"{bucket}/{name}"
 
 
 def described(options: Options) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from typing import Any
 
 from trainer.data.buckets import Size
 from trainer.data.convert.filters import Options, bucket_of, captions_of, columns_of, passing
-from trainer.data.convert.output import HASHES, INDEX, Committed, Output, key_in
+from trainer.data.convert.output import HASHES, Committed, Output, key_in
 from trainer.data.convert.pictures import Picture, Unusable
 from trainer.data.convert.sources import Found, Part, Reject, samples_of
+from trainer.data.folders import HERE
 from trainer.data.shards import ShardWriter
+from trainer.data.shelves import INDEX
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Job:
 class Task:
     part: Part
     repeated: dict[str, str] = field(default_factory=dict)  # id → id of an earlier sample that looks the same
+
+    @property
+    def name(self) -> str:
+        return self.part.name
 
     def digest(self, options: Options) -> str:
         """Of everything that the shards of this part follow from. Its files are known by name and size."""
@@ -122,7 +128,7 @@ def convert_part(job: Job, task: Task) -> Committed:
                     rejects.append(each)
                     continue
                 size, sample, kept, enlarged = each
-                bucket = "." if options.square else str(size)
+                bucket = HERE if options.square else str(size)
                 if bucket not in writers:
                     writers[bucket] = stack.enter_context(
                         ShardWriter(folder / str(size), options.encodings(), options.shard_bytes, stem=task.part.name)
