@@ -15,7 +15,6 @@ from PIL import Image, ImageOps
 from trainer.data.buckets import Size
 from trainer.data.pictures import PictureError, fitted
 
-pytest.importorskip("simplejpeg")
 GRADIENT = np.stack(np.meshgrid(np.linspace(0, 255, 64), np.linspace(0, 255, 48)), -1)
 PIXELS = np.dstack([GRADIENT, np.full((48, 64), 99)]).astype(np.uint8)  # red grows to the right, green downwards
 HERE = Size(64, 48)
