@@ -59,7 +59,7 @@ class Cluster:
         with subprocess.Popen([BOOT / "images.sh", "--build-only"]) as building:
             subprocess.run([BOOT / "up.sh", str(nodes)], check=True)
         assert building.returncode == 0
-        subprocess.run([BOOT / "images.sh"], check=True)
+        subprocess.run([BOOT / "images.sh", "--hand-over-only"], check=True)
         environment = boot_environment()
         names = {part: f"localhost/dayrun-{part}:{environment['TAG']}" for part in ("service", "trainer", "parts")}
         return cls(environment, Images(**names), ours=True)

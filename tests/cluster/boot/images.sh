@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds our images with buildah, and hands them to the cluster if it runs: images.sh [--build-only] [service] [trainer] [parts]; all by default.
+# Builds our images with buildah, and hands them to the cluster if it runs: images.sh [--build-only | --hand-over-only] [service] [trainer] [parts]; all by default.
 # Cold, the trainer takes two to six minutes (torch); layers are kept, and changed code costs seconds. DAYRUN_IMAGE_TAG keeps the images of
 # two working trees apart.
 set -euo pipefail
@@ -34,16 +34,20 @@ build() { # NAME FILE
   [ -z "$before" ] || [ "$before" = "$(store images --quiet "localhost/dayrun-$1:$TAG")" ] ||
     store rmi "$before" >/dev/null 2>&1 || true # a build beside this one may stand on it
 }
-hand_over=1
-[ "${1-}" != --build-only ] || { hand_over=0; shift; }
+build=1 hand_over=1
+case ${1-} in
+  --build-only) hand_over=0; shift ;;
+  --hand-over-only) build=0; shift ;;
+esac
 [ $# -gt 0 ] || set -- parts service trainer
 for name in "$@"; do
   start=$SECONDS
   case $name in
-    parts) build parts tests/cluster/parts.Dockerfile ;;
-    service | trainer) build "$name" "dockerfiles/$name.Dockerfile" ;;
+    parts) file=tests/cluster/parts.Dockerfile ;;
+    service | trainer) file=dockerfiles/$name.Dockerfile ;;
     *) echo "images: $name is none of service, trainer, parts" >&2; exit 2 ;;
   esac
+  [ $build = 0 ] || build "$name" "$file"
   built=$((SECONDS - start))
   [ $hand_over = 0 ] || [ ! -S "$SOCK" ] || python3 "$SCRIPTS/load.py" "localhost/dayrun-$name:$TAG"
   echo "images: localhost/dayrun-$name:$TAG built in $built s, handed over in $((SECONDS - start - built)) s"
