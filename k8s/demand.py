@@ -38,7 +38,7 @@ class Demand:
 
 def demand_of(attempt: Attempt, profile: ClusterProfile) -> Demand:
     """Raises NoSuchHardware and TooWide."""
-    hardware, spec = hardware_of(attempt, profile), pod_spec(attempt, profile)
+    hardware, spec = hardware_of(attempt.recipe, profile), pod_spec(attempt, profile)
     asked, resources = attempt.recipe.hardware, spec["containers"][0]["resources"]
     return Demand(
         asked.nodes,

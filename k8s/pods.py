@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from dayrun.recipe import Recipe
 from k8s.api import Object
 from k8s.attempt import RECIPE_FILE, RUN, Attempt
 from k8s.profile import ClusterProfile, Hardware
@@ -53,9 +54,9 @@ class TooWide(Exception):
         super().__init__(f"{asked} processes a node are asked for, and a node of {hardware!r} has room for {has}")
 
 
-def hardware_of(attempt: Attempt, profile: ClusterProfile) -> Hardware:
+def hardware_of(recipe: Recipe, profile: ClusterProfile) -> Hardware:
     """The nodes that a recipe asks for. Raises NoSuchHardware and TooWide."""
-    wanted = attempt.recipe.hardware
+    wanted = recipe.hardware
     if (found := profile.hardware.get(wanted.accelerator)) is None:
         raise NoSuchHardware(wanted.accelerator, sorted(profile.hardware))
     if wanted.processes_per_node > found.processes_per_node:
@@ -69,7 +70,7 @@ def pod_template(attempt: Attempt, profile: ClusterProfile) -> Object:
 
 
 def pod_spec(attempt: Attempt, profile: ClusterProfile) -> Object:
-    hardware = hardware_of(attempt, profile)
+    hardware = hardware_of(attempt.recipe, profile)
     spec: Object = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # hundreds of variables about services that no trainer asks for

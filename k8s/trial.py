@@ -66,7 +66,7 @@ def try_store(api: Api, profile: ClusterProfile, attempt: Attempt, seconds: floa
     """A pod on a node of the run's own kind, which asks for next to nothing there. Raises Away and Refused."""
     name = f"preflight-{secrets.token_hex(5)}"
     update = {"resource": None, "cpu_per_process": "100m", "memory_per_process": MEMORY}
-    small = profile.model_copy(update={"hardware": {"cpu": hardware_of(attempt, profile).model_copy(update=update)}})
+    small = profile.model_copy(update={"hardware": {"cpu": hardware_of(attempt.recipe, profile).model_copy(update=update)}})
     document = render(name, ["-m", "trainer.check", "store", attempt.folder], small, seconds + LATE_SECONDS)
     with made(api, document):
         return until(api, document, lambda seen: of_store(seen, profile, attempt.folder), seconds)

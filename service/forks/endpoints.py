@@ -26,7 +26,7 @@ async def fork_run(
     """A new run from a checkpoint of this one, with another recipe. Whether the weights fit is told now, not when they are loaded."""
     async with context.database.read() as session:
         parent = await service.parent_of(session, run_id, permit)
-    child = service.child_recipe(parent, new)
+    child = service.child_recipe(parent, new, context.launcher)
     step = await asyncio.to_thread(checkpoint_of, context.settings.run_url(run_id), new.step)
     service.check_fit(parent, child, new, step)
     made: list[str] = []

@@ -11,6 +11,7 @@ from dayrun.rules import RecipeErrors, load
 from service.access import Permit
 from service.forks.schemas import NewFork
 from service.http.problem import ErrorDetail, Problem
+from service.launchers import Launcher, Unsuitable
 from service.runs import repository, service
 from service.runs.schemas import NewRun
 from service.runs.tables import RunRow
@@ -24,10 +25,14 @@ async def parent_of(session: AsyncSession, run_id: str, permit: Permit) -> RunRo
     return run
 
 
-def child_recipe(parent: RunRow, new: NewFork) -> Recipe:
+def child_recipe(parent: RunRow, new: NewFork, launcher: Launcher) -> Recipe:
     """The fork's recipe. Raises Problem 422 with everything that is wrong with it."""
     try:
-        return load(merge_patch(parent.recipe, new.overrides or {}))
+        child = load(merge_patch(parent.recipe, new.overrides or {}))
+        launcher.must_suit(child)
+        return child
+    except Unsuitable as error:
+        raise refused("the recipe cannot be trained", [error.error]) from error
     except RecipeErrors as error:
         raise refused("the recipe cannot be trained", error.errors) from error
 

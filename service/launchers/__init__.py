@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from dayrun.plan import Finding, Verdict
 from dayrun.recipe import Recipe
+from dayrun.recipe_errors import RecipeError
 from dayrun.run_folder import Cause
 
 
@@ -69,6 +70,10 @@ class Unsuitable(Exception):
         self.at, self.value, self.because, self.nearest = at, value, because, nearest
         super().__init__(f"{at}: {because}")
 
+    @property
+    def error(self) -> RecipeError:
+        return RecipeError(self.at, self.value, self.because, self.nearest)
+
 
 class Launcher(Protocol):
     """Every verb may be called any number of times with the same attempt, by several callers, and after a crash of any of them."""
@@ -89,6 +94,10 @@ class Launcher(Protocol):
 
     def manifest(self, order: Order) -> dict[str, Any]:
         """What `launch` starts, for people to read. Raises Unsuitable."""
+        ...
+
+    def must_suit(self, recipe: Recipe) -> None:
+        """Raises Unsuitable for what can never be launched here, however much is free. Asks nobody."""
         ...
 
     def verdicts(self, order: Order) -> list[Verdict]:

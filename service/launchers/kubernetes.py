@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from dayrun.plan import Change, Finding, Verdict
+from dayrun.recipe import Recipe
 from dayrun.run_folder import Cause
 from k8s.api import Api, Away, Refused
 from k8s.attempt import Attempt
 from k8s.launch import Groups
-from k8s.pods import NoSuchHardware, TooWide
+from k8s.pods import NoSuchHardware, TooWide, hardware_of
 from k8s.preflight import PREVENTS, QUICK_SECONDS, quick
 from k8s.profile import ClusterProfile
 from k8s.program import Programs
@@ -46,7 +47,7 @@ class KubernetesLauncher:
     def launch(self, order: Order) -> None:
         key = (order.run_id, order.attempt)
         try:
-            with suitable(order):
+            with suitable():
                 launched = self.groups.launch(self._attempt(order))
             found = None if launched else waits("pods", "an earlier attempt's pods are still stopping")
         except Away as error:
@@ -103,9 +104,13 @@ class KubernetesLauncher:
 
     def manifest(self, order: Order) -> dict[str, Any]:
         attempt = self._attempt(order)
-        with suitable(order):
+        with suitable():
             objects = [claim(attempt, self._profile), job(attempt, self._profile)]
         return {"apiVersion": "v1", "kind": "List", "items": objects}
+
+    def must_suit(self, recipe: Recipe) -> None:
+        with suitable():
+            hardware_of(recipe, self._profile)
 
     def verdicts(self, order: Order) -> list[Verdict]:
         found = self._looked_at(order, QUICK_SECONDS)
@@ -135,7 +140,7 @@ class KubernetesLauncher:
 
     def _looked_at(self, order: Order, seconds: float) -> list[Finding]:
         try:
-            with suitable(order):
+            with suitable():
                 return quick(self._api, self._profile, self._attempt(order), seconds)
         except Unsuitable as error:
             nearest = [Change(at=error.at, value=value) for value in error.nearest]
@@ -198,7 +203,7 @@ def told(job_id: str) -> Generator[None]:
 
 
 @contextmanager
-def suitable(order: Order) -> Generator[None]:
+def suitable() -> Generator[None]:
     """Raises Unsuitable, with the place in the recipe, for what the profile has no nodes for."""
     try:
         yield

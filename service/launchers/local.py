@@ -12,10 +12,12 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from dayrun.plan import Finding, Verdict
-from service.launchers import Launched, Observation, Order
+from dayrun.plan import Change, Finding, Verdict
+from dayrun.recipe import Recipe
+from service.launchers import Launched, Observation, Order, Unsuitable
 from service.launchers.watched import ROOT, WatchedCommand
 from service.settings import Settings
 
@@ -48,8 +50,23 @@ class LocalLauncher:
         log = self._settings.launch_folder(order.run_id, order.attempt) / "launcher.log"  # here, wherever the run folder is
         return {"launcher": "local", "command": command, "environment": environment, "log": str(log)}
 
+    def must_suit(self, recipe: Recipe) -> None:
+        hardware, gpus = recipe.hardware, gpus_here()
+        if hardware.nodes > 1:
+            because = "runs start on the service's own machine, which is one node; a cluster has more (docs/operations.md)"
+            raise Unsuitable("/hardware/nodes", hardware.nodes, because, [1])
+        if hardware.accelerator != "cpu" and not gpus:
+            raise Unsuitable("/hardware/accelerator", hardware.accelerator, "this machine has no NVIDIA GPU", ["cpu"])
+        if hardware.accelerator != "cpu" and hardware.processes_per_node > gpus:
+            because = f"one process a GPU, and this machine has {gpus}"
+            raise Unsuitable("/hardware/processes_per_node", hardware.processes_per_node, because, [gpus])
+
     def verdicts(self, order: Order) -> list[Verdict]:
-        """None: a machine has what it has, and the plan has looked at it."""
+        try:
+            self.must_suit(order.recipe)
+        except Unsuitable as error:
+            nearest = [Change(at=error.at, value=value) for value in error.nearest]
+            return [Verdict(about="cluster", level="no", at=error.at, because=error.because, nearest=nearest)]
         return []
 
     def preflight(self, order: Order, with_nodes: bool) -> list[Finding]:
@@ -109,6 +126,12 @@ class LocalPrograms:
 
     def _watched(self, job_id: str) -> WatchedCommand:
         return WatchedCommand(self._settings.job_folder(job_id), {"DAYRUN_JOB": job_id})
+
+
+def gpus_here() -> int:
+    """NVIDIA GPUs that this process may use; under Windows' own kernel there is one device for them all."""
+    devices = Path("/dev")
+    return sum(1 for one in devices.glob("nvidia*") if one.name.removeprefix("nvidia").isdecimal()) or int((devices / "dxg").exists())
 
 
 def deaths(log: str) -> list[str]:

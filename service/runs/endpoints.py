@@ -51,6 +51,7 @@ async def create_run(
         async with context.database.read() as session:
             new = await named(session, new, new.recipe, permit)
     recipe = service.effective_recipe(new)
+    service.must_suit(context.launcher, recipe)
     if if_match is not None:
         await must_still_hold(context, new, recipe, permit, if_match)
     made: list[str] = []

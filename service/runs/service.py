@@ -14,6 +14,7 @@ from service import events
 from service.access import Action, Actor, Permit
 from service.database import new_id, now
 from service.http.problem import ErrorDetail, Problem
+from service.launchers import Launcher, Unsuitable
 from service.projects import admission
 from service.projects import service as projects
 from service.projects.budget import predict
@@ -44,6 +45,14 @@ def effective_recipe(new: NewRun, *, for_training: bool = True) -> Recipe:
         return load(document, for_training=for_training)
     except RecipeErrors as error:
         raise Problem(422, in_short(error.errors), kind="invalid-recipe", errors=[detail_of(one) for one in error.errors]) from error
+
+
+def must_suit(launcher: Launcher, recipe: Recipe) -> None:
+    """Raises Problem 422 for a recipe that could never be launched where this service launches."""
+    try:
+        launcher.must_suit(recipe)
+    except Unsuitable as error:
+        raise Problem(422, in_short([error.error]), kind="invalid-recipe", errors=[detail_of(error.error)]) from error
 
 
 def in_short(errors: list[RecipeError]) -> str:

@@ -9,6 +9,7 @@ from dayrun.client import Run, ServiceError
 from dayrun.plan import Verdict
 from dayrun.plan import plan as planned
 from dayrun.rules import load
+from service.launchers.local import gpus_here
 from service.plans.endpoints import tag
 from service.runs.schemas import NewRun
 from tests.conftest import Service, until
@@ -49,12 +50,29 @@ def test_a_plan_says_what_would_run_and_stores_nothing(http: httpx.Client, tiny_
     assert ids(http) == before
 
 
-def test_the_reference_recipe_can_be_planned_though_it_cannot_be_trained_yet(http: httpx.Client):
+def test_the_reference_recipe_can_be_planned_anywhere_and_is_not_begun_on_one_machine(http: httpx.Client):
     plan = http.post("/runs:plan", json={"recipe": "prx-24h"}).json()
     assert plan["can_start"] is False
-    assert {verdict["about"] for verdict in plan["verdicts"] if verdict["level"] == "no"} == {"trainer"}
+    refusals = [(verdict["about"], verdict["at"]) for verdict in plan["verdicts"] if verdict["level"] == "no"]
+    assert refusals == [("cluster", "/hardware/nodes")]
     assert plan["estimate"]["hours"]["low"] < 24 < plan["estimate"]["hours"]["high"]
-    assert http.post("/runs", json={"recipe": "prx-24h"}).status_code == 422
+    refused = http.post("/runs", json={"recipe": "prx-24h"})
+    assert refused.status_code == 422
+    assert [(error["pointer"], error["value"], error["nearest"]) for error in refused.json()["errors"]] == [
+        ("/recipe/hardware/nodes", 4, [1])
+    ]
+
+
+def test_a_machine_trains_on_the_gpus_it_has(http: httpx.Client, tiny_data: Path):
+    recipe = tiny_recipe(tiny_data)
+    recipe["hardware"] |= {"accelerator": "h200", "processes_per_node": 99}
+    recipe["stages"] = [stage | {"batch_size": 99} for stage in recipe["stages"]]
+    refused = http.post("/runs", json={"recipe": recipe})
+    assert refused.status_code == 422
+    (error,) = refused.json()["errors"]
+    gpus = gpus_here()
+    expected = ("/recipe/hardware/processes_per_node", [gpus]) if gpus else ("/recipe/hardware/accelerator", ["cpu"])
+    assert (error["pointer"], error["nearest"]) == expected
 
 
 def test_a_plan_that_still_holds_is_accepted_and_one_that_does_not_is_refused(http: httpx.Client, tiny_data: Path):
