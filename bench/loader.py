@@ -50,7 +50,7 @@ def environment(name: str) -> Path:
     if not made.exists() or made.read_text() != requirements.read_text():
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
         python = folder / "bin" / "python"
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", requirements], check=True)
+        subprocess.run([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, "--require-hashes", "-r", requirements], check=True)
         shutil.copy(requirements, made)
     return folder / "bin" / "python"
 

@@ -11,11 +11,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import httpx
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from service.app import create_app
@@ -80,20 +82,29 @@ def in_a_child(work: Callable[[], Coroutine[Any, Any, str]]) -> str | None:
 
 
 async def submit(settings: Settings, key: str) -> str:
-    """A client's request; waits while the first one with its key is in flight."""
+    """A client's request; waits while the first one with its key is in flight, or the database has cut us off."""
     app = create_app(settings)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
         body = {"recipe": tiny_recipe("/data", processes=1)}
-        while (answer := await client.post("/runs", json=body, headers={"Idempotency-Key": key})).status_code == 409:
+        while (answer := await client.post("/runs", json=body, headers={"Idempotency-Key": key})).status_code in (409, 503):
             pass
         assert answer.status_code == 201, answer.text
         return answer.json()["id"]
 
 
+async def until_heard(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Do it until the database does not cut us off: on a busy machine we may be the one that stalls past the lease, here half a second."""
+    while True:
+        with suppress(DBAPIError):
+            await work()
+            return
+
+
 async def first_look(settings: Settings, run_id: str, death: Death) -> str:
     launcher = QuickLauncher(settings)
     death.at_every_touch_of(launcher)
-    await Reconciler(settings, Database(settings), launcher).look(run_id)
+    reconciler = Reconciler(settings, Database(settings), launcher)
+    await until_heard(partial(reconciler.look, run_id))
     return "alive"
 
 
@@ -105,7 +116,7 @@ async def take_over(settings: Settings) -> str:
     async def go_on() -> None: ...
 
     while True:
-        await reconciler.sweep(go_on)
+        await until_heard(partial(reconciler.sweep, go_on))
         async with database.read() as session:
             if not await repository.in_line(session, ACTIVE):
                 return "done"
@@ -113,7 +124,7 @@ async def take_over(settings: Settings) -> str:
 
 
 async def place(settings: Settings) -> str:
-    await Reconciler(settings, Database(settings), QuickLauncher(settings)).place()
+    await until_heard(Reconciler(settings, Database(settings), QuickLauncher(settings)).place)
     return "placed"
 
 

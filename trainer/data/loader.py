@@ -4,6 +4,8 @@ What a step sees follows from its first position alone (`order.py`): no state to
 There is no process but this one, and no process group.
 """
 
+import bisect
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from trainer.data.order import Order, share_of
 from trainer.data.pictures import PictureError, fitted
 from trainer.data.sets import Samples, Stretch, check_room
 from trainer.faults import DataFault
-from trainer.flow import mix
+from trainer.flow import mix, split_mix
 
 AHEAD = 4
 """Micro-batches decoded before they are asked for."""
@@ -105,6 +107,9 @@ class Loader:
         """Numbers of the samples that are not trained on, since the run is measured by them."""
         self._members = self.samples.members(recipe, pixels, None if held is None else ~held)
         self.order = Order(self._members, recipe.seed, batch_size, recipe.data.shuffle_block)
+        weights = np.array([caption.weight for caption in self._data.captions])
+        self._likely: list[float] = (weights.cumsum()[:-1] / weights.sum()).tolist()
+        """Up to each kind of caption but the last, how likely it or one before it is."""
         self._phase = 0
         self.bad = BadSamples(first=[])
         self._on_bad = on_bad or (lambda _: None)
@@ -134,25 +139,27 @@ class Loader:
         """Samples of all sources, held out or not."""
         return len(self.samples)
 
-    def decode(self, number: int, position: int, size: Size | None = None) -> Sample:
-        """Sample `number` as it is seen at `position`, which chooses caption and flip; cut to a square by default. Raises BadSample."""
+    def decode(self, number: int, position: int, size: Size | None = None, into: np.ndarray | None = None) -> Sample:
+        """Sample `number` as it is seen at `position`, which chooses caption and flip; cut to a square by default. Raises BadSample.
+
+        into: where the picture is put, (height, width, 3) uint8; None: in memory of its own.
+        """
         stretch, local = self.samples.place(number)
         sample = stretch.shards.read(local, self._columns)
-        chance = np.random.Generator(np.random.Philox(key=[self._recipe.seed, mix(self._recipe.seed, position)]))
-        weights = np.array([caption.weight for caption in self._data.captions])
-        caption = self._data.captions[int(chance.choice(len(weights), p=weights / weights.sum()))]
-        flip = chance.random() < self._data.horizontal_flip
+        chosen, mirrored = chances(self._recipe.seed, position)
+        caption = self._data.captions[bisect.bisect_right(self._likely, chosen)]
+        flip = mirrored < self._data.horizontal_flip
+        size = size or Size(self._pixels, self._pixels)
+        into = np.empty((size.height, size.width, 3), np.uint8) if into is None else into
         try:
-            picture = fitted(sample[self._data.image_column], size or Size(self._pixels, self._pixels))
+            put(fitted(sample[self._data.image_column], size, None if flip else into), into, flip)
         except PictureError as error:
             raise self.samples.bad(number, f"column {self._data.image_column!r} is no picture: it {error}") from error
-        if flip:
-            picture = picture[:, ::-1]
         words = sample.get(caption.column, "")
         if not isinstance(words, str):
             raise self.samples.bad(number, f"column {caption.column!r} is no caption: {type(words).__name__} {words!r:.60}")
         if not self._recipe.text.precomputed:
-            return Sample(picture, np.zeros((0, 0)), np.zeros(0), words)
+            return Sample(into, np.zeros((0, 0)), np.zeros(0), words)
         text = np.asarray(sample[caption.latent_column or ""])
         mask = np.asarray(sample[caption.mask_column or ""])
         wanted = (self._recipe.text.tokens, self._recipe.model.text_width)
@@ -161,7 +168,7 @@ class Loader:
                 f"/text: column {caption.latent_column!r} of {self._data.sources[stretch.source].url} holds states of shape {text.shape}, "
                 f"the recipe says tokens × text_width = {wanted}; set /text/tokens and /model/text_width to {list(text.shape)}"
             )
-        return Sample(picture, text, mask, words)
+        return Sample(into, text, mask, words)
 
     def _held_out(self) -> np.ndarray | None:
         evaluation, samples = self._recipe.evaluation, len(self)
@@ -208,27 +215,27 @@ class Loader:
             pool.shutdown(wait=True, cancel_futures=True)  # a thread inside torch while the interpreter ends would end it by an abort
 
     def _begun(self, plan: Planned, pool: ThreadPoolExecutor) -> "Underway":
-        pixels = torch.empty((len(plan.positions), plan.size.height, plan.size.width, 3), dtype=torch.uint8, pin_memory=self._pin)
+        pixels = room_for(len(plan.positions), plan.size, self._pin)
         slots = pixels.numpy()
 
-        def read(i: int) -> Sample:
-            sample = self._readable(plan.positions[i], plan.numbers[i], plan.size)
-            slots[i] = sample.picture
-            return sample._replace(picture=slots[i])
+        def read(some: range) -> list[Sample]:
+            return [self._readable(plan.positions[i], plan.numbers[i], plan.size, slots[i]) for i in some]
 
-        return Underway(plan, pixels, [pool.submit(read, i) for i in range(len(plan.positions))])
+        count = len(plan.positions)
+        share = math.ceil(count / self._data.threads)  # one task a thread, not a picture: handing over costs a tenth of decoding
+        return Underway(plan, pixels, [pool.submit(read, range(i, min(i + share, count))) for i in range(0, count, share)])
 
     def _batch(self, plan: Planned) -> Batch:
         return batch_of(plan.positions, [self._readable(p, n, plan.size) for p, n in zip(plan.positions, plan.numbers, strict=True)])
 
-    def _readable(self, position: int, number: int, size: Size) -> Sample:
+    def _readable(self, position: int, number: int, size: Size, into: np.ndarray | None = None) -> Sample:
         """Sample `number` at `position`, or a seeded substitute when it is bad: the same on every rank and in every attempt."""
         with self._lock:
             self.bad.seen += 1
         bad: list[tuple[int, BadSample]] = []
         for attempt in range(SUBSTITUTES):
             try:
-                sample = self.decode(number, position, size)
+                sample = self.decode(number, position, size, into)
             except BadSample as error:
                 bad.append((number, error))
                 self._count_bad(error)
@@ -265,13 +272,36 @@ class Underway(NamedTuple):
 
     plan: Planned
     pixels: Tensor
-    samples: list["Future[Sample]"]
+    shares: list["Future[list[Sample]]"]
 
     def batch(self) -> Batch:
         """Waits for it. Raises what the first sample's reader raised."""
-        samples = [sample.result() for sample in self.samples]
+        samples = [sample for share in self.shares for sample in share.result()]
         text, mask = states_of(samples)
         return Batch(self.plan.positions, self.pixels, text, mask, [sample.caption for sample in samples])
+
+
+def chances(seed: int, position: int) -> tuple[float, float]:
+    """Two numbers from [0, 1), independent of each other and of the step's draws."""
+    bits = split_mix(mix(seed, position))
+    return (bits >> 32) / 2**32, (bits & 0xFFFFFFFF) / 2**32
+
+
+def room_for(images: int, size: Size, pin: bool) -> Tensor:
+    """(images, height, width, 3) uint8, of no value yet."""
+    shape = (images, size.height, size.width, 3)
+    if pin:
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+    return torch.from_numpy(np.empty(shape, np.uint8))  # numpy asks for huge pages: writing to torch's costs six times as much
+
+
+def put(picture: np.ndarray, into: np.ndarray, flip: bool) -> None:
+    """`picture` into memory of its size, unless it is there already; `flip`: mirrored."""
+    if flip:
+        for ink in range(3):  # a seventh of what numpy takes for the three at once
+            into[..., ink] = picture[:, ::-1, ink]
+    elif not np.shares_memory(picture, into):
+        into[...] = picture
 
 
 def batch_of(positions: list[int], samples: list[Sample]) -> Batch:

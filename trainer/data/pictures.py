@@ -18,6 +18,7 @@ MOST_PIXELS = 100_000_000
 """A picture of that many takes 0.3 GB to decode."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 JPEG = b"\xff\xd8\xff"
+APP1, START_OF_SCAN = 0xE1, 0xDA
 EXIF, ORIENTATION = b"Exif\0\0", 0x0112
 TURNS = {2: (1, -1, 0), 3: (-1, -1, 0), 4: (-1, 1, 0), 5: (1, 1, 1), 6: (-1, 1, 1), 7: (-1, -1, 1), 8: (1, -1, 1)}
 """What makes a picture of each EXIF orientation upright: the steps through its rows and columns, then whether the two change places."""
@@ -29,17 +30,18 @@ class PictureError(ValueError):
     """Bytes of which no picture can be had; says why."""
 
 
-def fitted(data: bytes, size: Size) -> np.ndarray:
+def fitted(data: bytes, size: Size, into: np.ndarray | None = None) -> np.ndarray:
     """The middle of a picture, resized with antialiasing to `size`: (height, width, 3) uint8, upright, transparency on white.
 
+    into: contiguous memory of that shape that may be used; what is returned lies there or not.
     Raises PictureError: what is no picture or cannot be decoded to its end, has no pixels or too many, or moves.
     """
     if data.startswith(JPEG):
-        return jpeg(data, size)
+        return jpeg(data, size, into)
     return cut(through_pillow(data, size), size)
 
 
-def jpeg(data: bytes, size: Size) -> np.ndarray:
+def jpeg(data: bytes, size: Size, into: np.ndarray | None = None) -> np.ndarray:
     import simplejpeg
 
     try:
@@ -50,8 +52,10 @@ def jpeg(data: bytes, size: Size) -> np.ndarray:
         rows, columns, turned = turn = turn_of(data)
         size = Size(size.height, size.width) if turned else size
         scale = scale_of(width, height, size)
-        least = {"min_width": math.ceil(width * scale), "min_height": math.ceil(height * scale)}
-        pixels = cut(simplejpeg.decode_jpeg(data, "RGB", **least), size)
+        least = Size(math.ceil(width * scale), math.ceil(height * scale))
+        as_decoded = least == size and (8 * scale).is_integer() and turn == (1, 1, 0)  # the DCT scales by eighths
+        buffer = into if as_decoded else None
+        pixels = cut(simplejpeg.decode_jpeg(data, "RGB", min_width=least.width, min_height=least.height, buffer=buffer), size)
     except PictureError:
         raise
     except ValueError as error:
@@ -104,13 +108,23 @@ def cut(pixels: np.ndarray, size: Size) -> np.ndarray:
 
 def turn_of(data: bytes) -> tuple[int, int, int]:
     """How a JPEG has to be turned, by its EXIF; broken EXIF says nothing."""
-    if EXIF not in data[: 1 << 16]:
+    if not has_exif(data):
         return 1, 1, 0
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as opened:
             return TURNS.get(opened.getexif().get(ORIENTATION, 1), (1, 1, 0))
     except DECODING:
         return 1, 1, 0
+
+
+def has_exif(data: bytes) -> bool:
+    """Whether a segment before the JPEG's first scan is EXIF."""
+    at = 2
+    while at + 10 <= len(data) and data[at] == 0xFF and data[at + 1] != START_OF_SCAN:
+        if data[at + 1] == APP1 and data.startswith(EXIF, at + 4):
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return False
 
 
 def rgb(picture: Any) -> Image.Image:

@@ -3,6 +3,7 @@
 Numbers follow the recipe's order of sources and the names of the buckets. They are what an order, a record and an event speak of.
 """
 
+import bisect
 import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
@@ -58,7 +59,7 @@ class Samples:
                 count += len(shards)
         except ShardError as error:
             raise DataFault(str(error)) from error
-        self._firsts = np.array([stretch.first for stretch in self.stretches])
+        self._firsts = [stretch.first for stretch in self.stretches]
         self._count = count
         if not count:
             raise DataFault(f"/data/sources: no samples in {[source.url for source in data.sources]}; convert some pictures first")
@@ -73,7 +74,7 @@ class Samples:
 
     def place(self, number: int) -> tuple[Stretch, int]:
         """The set that sample `number` is in, and its number there."""
-        stretch = self.stretches[int(np.searchsorted(self._firsts, number, side="right")) - 1]
+        stretch = self.stretches[bisect.bisect_right(self._firsts, number) - 1]
         return stretch, number - stretch.first
 
     def bad(self, number: int, because: str) -> BadSample:
