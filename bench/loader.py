@@ -50,7 +50,9 @@ def environment(name: str) -> Path:
     if not made.exists() or made.read_text() != requirements.read_text():
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
         python = folder / "bin" / "python"
-        subprocess.run([uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, "--require-hashes", "-r", requirements], check=True)
+        subprocess.run(
+            [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, "--require-hashes", "-r", requirements], check=True
+        )
         shutil.copy(requirements, made)
     return folder / "bin" / "python"
 
@@ -246,22 +248,33 @@ def signed(url: str, tars: list[str], file: Path) -> str:
     return str(file)
 
 
+def cold_and_warm(kind: str, place: str, count: int, scratch: Path, variables: dict[str, str]) -> list[dict[str, float]]:
+    """Two epochs with one cache, new at the first. A peer that breaks off is told of and tried again, twice at most; ours may not."""
+    for left in (2, 1, 0):
+        with tempfile.TemporaryDirectory(dir=scratch) as cache:
+            try:
+                return [read(kind, place, count, Path(cache), variables) for _ in range(2)]
+            except RuntimeError as error:
+                if kind == "ours" or not left:
+                    raise
+                print(f"{kind} broke off, tried again: {str(error).strip().splitlines()[-1]}", flush=True)
+    raise AssertionError
+
+
 def from_s3(count: int, rounds: int) -> bool:
     folder, good = written(PIXELS, count), True
     tables = {state: Table(f"{PIXELS} px from S3, {state} cache, {WORKERS} workers, {rounds} rounds") for state in ("cold", "warm")}
     with served(folder) as (url, variables), tempfile.TemporaryDirectory(prefix="dayrun-bench-") as scratch:
         tars = signed(url, [file.name for file in sorted((folder / "tars").iterdir())], Path(scratch) / "tars.json")
-        for turn in range(rounds):
+        for _ in range(rounds):
             for kind in ("limit", "ours", *PEERS):
-                cache = Path(scratch) / f"{kind}-{turn}"
-                cache.mkdir()
-                place = tars if kind == "webdataset" else f"{url}/{PLACES[kind]}"
-                for table in tables.values():
-                    if kind == "limit":
-                        table.add(kind, read(kind, str(folder / "files"), count))
-                    else:
-                        table.add(kind, read(kind, place, count, cache, variables))
-                shutil.rmtree(cache)
+                if kind == "limit":
+                    taken = [read(kind, str(folder / "files"), count) for _ in tables]
+                else:
+                    place = tars if kind == "webdataset" else f"{url}/{PLACES[kind]}"
+                    taken = cold_and_warm(kind, place, count, Path(scratch), variables)
+                for table, one in zip(tables.values(), taken, strict=True):
+                    table.add(kind, one)
     for table in tables.values():
         table.show()
         good = table.judge() and good

@@ -60,10 +60,12 @@ def ours(place: str, count: int, workers: int, pixels: int, cache: str | None, d
     stages = [{"name": "bench", "pixels": pixels, "steps": 100, "batch_size": BATCH}]
     recipe = load(tiny_recipe(place, processes=1, data=data, text=text, stages=stages))
     yield  # what comes before is imports
-    batches = Loader(recipe, pixels, batch_size=BATCH).batches(0, BATCH, BATCH, 0, 1)
+    loader = Loader(recipe, pixels, batch_size=BATCH)
+    batches = loader.batches(0, BATCH, BATCH, 0, 1)
     for _ in range(count // BATCH):
         yield next(batches).pixels
     batches.close()
+    yield np.empty((loader.bad.seen - count // BATCH * BATCH, 0))  # the stream has no end: decoded ahead, and so counted
 
 
 def mosaicml(place: str, count: int, workers: int, pixels: int, cache: str | None, decode: Any) -> Iterator[Any]:
