@@ -96,7 +96,10 @@ def webdataset(place: str, count: int, workers: int, pixels: int, cache: str | N
 
 def litdata(place: str, count: int, workers: int, pixels: int, cache: str | None, decode: Any) -> Iterator[Any]:
     from litdata import StreamingDataLoader, StreamingDataset
+    from litdata.streaming import downloader
 
+    if hasattr(downloader, "_OBSTORE_CLIENT_OPTIONS"):  # its fast client takes no address without TLS, and no setting says otherwise
+        downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
     yield
     storage = {"endpoint_url": os.environ["AWS_ENDPOINT_URL"], "region_name": "us-east-1"} if cache else {}
     where: dict[str, Any] = {"input_dir": place, "cache_dir": cache, "storage_options": storage} if cache else {"input_dir": place}
