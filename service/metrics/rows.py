@@ -23,7 +23,6 @@ from service.projects.tables import ProjectRow
 from service.runs import repository as runs
 from service.runs.states import HOLDS_MACHINES, State
 from service.runs.tables import SWEPT, WORKER, HeartbeatRow, OutboxRow, RunRow
-from service.settings import Settings
 from service.usage import repository as ledger
 from service.usage.tables import UsageRow
 from service.webhooks.tables import DeliveryRow, WebhookRow
@@ -110,7 +109,7 @@ class Rows:
     """Those with series of their own: the oldest, so that a counter never moves from one series to another."""
 
 
-async def look(session: AsyncSession, settings: Settings) -> Rows:
+async def look(session: AsyncSession) -> Rows:
     """Raises SQLAlchemyError while the database is away."""
     at = now()
     oldest = select(ProjectRow.id).order_by(ProjectRow.created_at, ProjectRow.id).limit(MOST_PROJECTS)
