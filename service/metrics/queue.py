@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -38,9 +39,10 @@ class Queue:
         """Messages are named by when they were sent (`service/queue.py`)."""
         assert self._folder is not None
         try:
-            sent = [int(file.name.partition("_")[0]) for file in self._folder.glob(f"[0-9]*.{QUEUE}.msg")]
+            names = os.listdir(self._folder)
         except OSError:
             return None
+        sent = [int(name.partition("_")[0]) for name in names if name[0].isdigit() and name.endswith(f".{QUEUE}.msg")]
         return Depth(len(sent), max(0.0, (time.time_ns() - min(sent)) / 1e9) if sent else 0.0)
 
     def _in_redis(self) -> Depth | None:
