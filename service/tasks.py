@@ -20,10 +20,10 @@ from service.jobs.reconcile import JobReconciler
 from service.launchers.chosen import launcher_of, programs_of
 from service.runs import repository
 from service.runs.reconcile import Reconciler
+from service.runs.tables import WORKER
 from service.settings import Settings
 from service.webhooks.courier import Courier
 
-WORKER = "worker"
 log = logging.getLogger("dayrun")
 
 
@@ -60,7 +60,7 @@ class Worker:
     def chores(self) -> list[Chore]:
         """Everything that is done again and again."""
         return [
-            Chore("sweep", settings.sweep_seconds, self.sweep),
+            Chore("sweep", settings.sweep_seconds, self.sweep, note=repository.swept),
             Chore("outbox", settings.sweep_seconds, self.drain),
             Chore("jobs", settings.sweep_seconds, self.sweep_jobs),
             Chore("forget", 3600.0, self.forget),
