@@ -6,12 +6,15 @@ Any number of workers may run. On SIGTERM one frees the run that it looks at, an
 import signal
 import sys
 
+from dayrun import json_logs, tracing
 from service.parent import die_with_parent
 from service.tasks import app, worker
 
 
 def main() -> None:
     die_with_parent()
+    json_logs.begin()
+    tracing.begin("worker")
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))  # until Celery takes it over
     shared = worker()
     shared.run(shared.begin_chores())  # before the broker is asked for: runs are looked after without it
@@ -19,6 +22,7 @@ def main() -> None:
         app.worker_main(["worker", "--pool=solo", "--loglevel=WARNING", "--without-mingle", "--without-gossip", "--without-heartbeat"])
     finally:
         shared.run(shared.end_chores())
+        tracing.end()
 
 
 if __name__ == "__main__":
