@@ -14,6 +14,7 @@ DOCS = ROOT / "docs"
 class Block:
     page: Path
     line: int
+    heading: str
     language: str
     text: str
 
@@ -24,7 +25,12 @@ class Block:
 def blocks_of(page: Path) -> list[Block]:
     """Every fenced block of a page, with the line that it begins at."""
     text = page.read_text()
-    return [Block(page, text[: one.start()].count("\n") + 1, one[1], one[2]) for one in FENCE.finditer(text)]
+    return [Block(page, text[: one.start()].count("\n") + 1, above(text[: one.start()]), one[1], one[2]) for one in FENCE.finditer(text)]
+
+
+def above(text: str) -> str:
+    """The last heading of `text`, outside of blocks."""
+    return ["", *re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.M)][-1]
 
 
 def shell_blocks(page: Path) -> list[Block]:

@@ -18,6 +18,7 @@ import pytest
 from dayrun.cli import main
 from tests.conftest import ROOT
 from tests.docs.blocks import DOCS, Block, blocks_of, shell_blocks
+from tests.docs.operations import EXECUTED, NOT_EXECUTED
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 RECORD = Path(__file__).parent / "flags.json"
@@ -92,7 +93,7 @@ def misunderstood(words: list[str]) -> str | None:
         if found is None:
             return f"no command {name!r}; there are {', '.join(command.list_commands(context))}"
         command, context = found, click.Context(found, context)
-    if context.command.ignore_unknown_options:  # passed on to a program of the trainer
+    if command.context_settings.get("ignore_unknown_options"):  # passed on to a program of the trainer
         return None
     try:
         command.make_parser(context).parse_args([word for word in words if word != "…"])
@@ -134,12 +135,10 @@ def is_known(flag: str, flags: list[str]) -> bool:
 def subcommand_of(words: list[str]) -> str:
     """`create secret generic` of a kubectl, `repo add` of a helm: two or three words where the first is a group."""
     plain = [word for word in words[1:] if re.fullmatch(r"[a-z][a-z-]*", word)]
+    plain = plain[plain.index(first_plain(words)) :]
     groups = {("helm", "repo"): 2, ("kubectl", "rollout"): 2, ("kubectl", "create"): 2}
-    depth = groups.get((words[0], first_plain(words)), 1)
-    if words[0] == "kubectl" and plain[:2] == ["create", "secret"]:
-        depth = 3
-    start = plain.index(first_plain(words))
-    return " ".join(plain[start : start + depth])
+    depth = 3 if plain[:2] == ["create", "secret"] else groups.get((words[0], plain[0]), 1)
+    return " ".join(plain[:depth])
 
 
 def first_plain(words: list[str]) -> str:
@@ -151,6 +150,11 @@ def first_plain(words: list[str]) -> str:
         elif not word.startswith("-"):
             return word
     raise AssertionError(f"{shlex.join(words)}: no subcommand")
+
+
+def test_every_block_of_operations_is_executed_on_a_cluster_or_says_why_not():
+    headings = {block.heading for block in shell_blocks(DOCS / "operations.md")}
+    assert headings == {*EXECUTED, *NOT_EXECUTED}
 
 
 def recorded_now() -> dict[str, dict[str, str]]:
