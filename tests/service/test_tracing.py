@@ -14,6 +14,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
+from dayrun.client import Client
 from tests.conftest import Service, until
 from tests.tiny import tiny_recipe
 
@@ -128,6 +129,15 @@ def test_a_traceparent_that_is_none_begins_another_trace(traced: Traced):
         httpx.get(f"{traced.service.url}/runs/{traced.run}", headers={"traceparent": wrong, "X-Request-Id": wrong[:10]}).raise_for_status()
         (span,) = until(lambda name=wrong[:10]: [one for one in traced.collector.spans if one.get("dayrun.request") == name], "a span")
         assert (span["parent"], span["trace"] in (OURS[0], "0" * 32)) == ("", False)
+
+
+def test_the_client_goes_on_with_the_trace_of_its_environment(traced: Traced, monkeypatch: pytest.MonkeyPatch):
+    other = "4bf92f3577b34da6a3ce929d0e0e4736"
+    monkeypatch.setenv("TRACEPARENT", f"00-{other}-{OURS[1]}-01")
+    with Client(traced.service.url) as client:
+        client.run(traced.run)
+    (span,) = until(lambda: traced.collector.named("GET /runs/{run_id}", other), "the span of the request")
+    assert (span["parent"], span["dayrun.run"]) == (OURS[1], traced.run)
 
 
 def test_probes_make_no_spans(traced: Traced):
