@@ -7,6 +7,7 @@ batching are the SDK's own variables (OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HE
 
 import os
 import re
+import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ TRACEPARENT = "TRACEPARENT"
 FORM = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 """Version 0 of W3C's traceparent: trace, span, flags."""
 NOTHING = re.compile("0+")
-END_MILLISECONDS = 2000
+END_SECONDS = 2.0
 """How long a process that ends waits for the collector."""
 
 Kind = Literal["internal", "server", "producer", "consumer"]
@@ -56,7 +57,10 @@ def begin(part: str, **about: str | int) -> None:
 def end() -> None:
     """Send what is still here, if that takes no longer than two seconds."""
     if _provider is not None:
-        _provider.force_flush(END_MILLISECONDS)
+        # in a thread of its own: the SDK takes a limit and does not keep it
+        sending = threading.Thread(target=_provider.force_flush, name="last spans", daemon=True)
+        sending.start()
+        sending.join(END_SECONDS)
 
 
 def is_on() -> bool:
