@@ -23,8 +23,8 @@ LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".json": "json", 
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Entries of the navigation that end in * are every page of that folder, in the order of their names."""
-    known = sorted([*made(), *(path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir).rglob("*.md"))])
+    """Entries of the navigation that end in * are every page of that folder: those that are made as they come, others by name."""
+    known = [*made(), *sorted(path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir).rglob("*.md"))]
     config.nav = [expanded(entry, known) for entry in config.nav or []]
     return config
 

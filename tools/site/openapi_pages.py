@@ -28,7 +28,7 @@ def tag_page(document: dict[str, Any], tag: str, operations: list[tuple[str, str
         "",
         "What holds for all of them: [the rules of the interface](../../http.md).",
         "",
-        "| | |",
+        "| operation | |",
         "| --- | --- |",
     ]
     lines += [f"| [`{method} {path}`](#{one['operationId']}) | {cell(one['summary'])} |" for method, path, one in operations]
