@@ -49,7 +49,8 @@ def class_part(node: ast.ClassDef, lines: list[str]) -> str:
             continue
         if (group := group_before(lines, one.lineno)) is not None:
             parts.append(f"### {group[0].upper()}{group[1:]}\n")
-        parts.append(f"#### {node.name if one.name == '__init__' else one.name}\n\n```python\n{signature(one, node.name)}\n```\n")
+        heading = "" if one.name == "__init__" else f"#### {one.name}\n\n"
+        parts.append(f"{heading}```python\n{signature(one, node.name)}\n```\n")
         if said := ast.get_docstring(one):
             parts.append(f"{said}\n")
     return "\n".join(parts)
