@@ -22,6 +22,8 @@ pytestmark = pytest.mark.long
 
 PROGRAMS = {"dayrun": "-c 'from dayrun.cli import main; main()'", "python3": "", "torchrun": "-m torch.distributed.run"}
 """What `.venv/bin` of a clone has, by the interpreter that runs the tests."""
+CURL = 'curl() { if [ "$1" = -sf ]; then command curl "$@"; else command curl --fail-with-body "$@"; fi; }'
+"""A refusal is an exit code, and not only an answer; curl takes this beside its -f for an error."""
 SERVE = "dayrun serve\n"
 """The block that goes on until Ctrl-C."""
 REFUSED = {'"heads": 3': 22}
@@ -34,13 +36,12 @@ class Reader:
     def __init__(self, clone: Path, home: Path, port: int) -> None:
         self._clone, self._port, self._state = clone, port, home / ".state"
         self._state.touch()
-        (home / ".curlrc").write_text("fail-with-body\n")  # a refusal is an exit code, and not only an answer
         self.environment = {**without_settings(), "HOME": str(home), "PYTHONPATH": str(ROOT), "DAYRUN_PORT": str(port), "COLUMNS": "120"}
 
     def types(self, block: Block) -> tuple[int, str]:
         """Exit code and output."""
         text = block.text.replace("localhost:8765", f"localhost:{self._port}")
-        script = f"set -ea\n. {self._state}\n{text}\nexport -p > {self._state}\n"
+        script = f"set -ea\n{CURL}\n. {self._state}\n{text}\nexport -p > {self._state}\n"
         done = subprocess.run(
             ["bash", "-c", script], cwd=self._clone, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
