@@ -4,6 +4,7 @@ ours; alone it binds its own. Any number may run.
 
 import os
 import socket
+from typing import Any
 
 import uvicorn
 
@@ -28,9 +29,8 @@ def main() -> None:
     # asyncio does this only for sockets whose protocol it can see, and not for one that was handed over: without it, Nagle's algorithm and
     # the other side's delayed acknowledgement hold each answer back for 40 ms
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(create_app(settings), log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="on")
-    if json_logs.is_wanted():
-        config.log_config = None  # what uvicorn logs goes the way of all lines
+    logs: dict[str, Any] = {"log_config": None} if json_logs.is_wanted() else {}  # what uvicorn logs goes the way of all lines
+    config = uvicorn.Config(create_app(settings), log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS, lifespan="on", **logs)
     uvicorn.Server(config).run(sockets=[listener])
     tracing.end()
 

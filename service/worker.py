@@ -19,7 +19,10 @@ def main() -> None:
     shared = worker()
     shared.run(shared.begin_chores())  # before the broker is asked for: runs are looked after without it
     try:
-        app.worker_main(["worker", "--pool=solo", "--loglevel=WARNING", "--without-mingle", "--without-gossip", "--without-heartbeat"])
+        quiet = ["--quiet"] if json_logs.is_wanted() else []  # a banner is no line of JSON
+        app.worker_main(
+            [*quiet, "worker", "--pool=solo", "--loglevel=WARNING", "--without-mingle", "--without-gossip", "--without-heartbeat"]
+        )
     finally:
         shared.run(shared.end_chores())
         tracing.end()
