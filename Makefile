@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack watch test test-long test-cluster test-kueue cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema chromium parts cluster-parts clean
+.PHONY: help demo serve stack watch test test-long test-cluster test-kueue cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema docs chromium parts cluster-parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ $(VENV)/run.stamp: $(BIN)/uv $(RUN_REQUIREMENTS) pyproject.toml
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/docs.stamp: $(BIN)/uv requirements/docs.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.txt
 	@touch $@
 
 demo: $(VENV)/run.stamp ## A small model learns to draw on this machine: MINUTES=9.25, PROMPTS='a red apple on a blue background;…'
@@ -102,6 +106,10 @@ schema: $(VENV)/dev.stamp ## Write what docs/ has from the code anew: schema, fi
 	@$(BIN)/python -m service.metrics_page --write
 	@$(BIN)/python -m service.check_api --write
 
+docs: $(VENV)/docs.stamp ## The docs as a site in build/site: every link checked, nothing loaded from elsewhere
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "build/site/index.html; to look at it: python3 -m http.server -d build/site"
+
 chart: $(VENV)/dev.stamp ## Write what helm/dayrun has from the code anew: values.schema.json, README.md (needs Go)
 	@PYTHONPATH=. $(BIN)/python helm/values_schema.py --write
 	@"$$(tools/go/install helm-docs)/helm-docs" --chart-search-root helm --log-level warning
@@ -134,7 +142,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
   --custom-compile-command 'make requirements'
 requirements: $(BIN)/uv ## Pin the newest versions anew, with hashes and without index addresses
 	@$(BIN)/$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
-	@for f in service trainer torch demo data; do $(BIN)/$(COMPILE) requirements/$$f.in -c requirements/dev.txt -o requirements/$$f.txt || exit 1; done
+	@for f in service trainer torch demo data docs; do $(BIN)/$(COMPILE) requirements/$$f.in -c requirements/dev.txt -o requirements/$$f.txt || exit 1; done
 	@$(BIN)/$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
 	@$(BIN)/$(COMPILE) --upgrade --no-deps requirements/peers/shards.in -o requirements/peers/shards.txt
 	@for f in mosaicml-streaming webdataset litdata pictures; do \

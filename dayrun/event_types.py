@@ -11,7 +11,7 @@ class EventType(NamedTuple):
 
 
 EVENT_TYPES: dict[str, EventType] = {
-    "run_created": EventType("service", "A run was stored and queued.", "name, project, labels"),
+    "run_created": EventType("service", "A run was stored and queued.", "name, project, labels; traceparent where there are traces"),
     "run_forked": EventType("service", "The run begins from another's checkpoint.", "parent, checkpoint, weights"),
     "run_changed": EventType("service", "Somebody changed a run's priority or labels.", "priority, labels: from, to"),
     "state_changed": EventType("service", "A run made a move.", "from, to, move; cause and evidence where there is one; next_attempt_at"),

@@ -26,6 +26,7 @@ from service.http.bodies import Bodies
 from service.http.door import Door
 from service.http.identity import GUARDED
 from service.http.methods import Heads
+from service.http.observed import Observed
 from service.http.problem import Problem
 from service.http.request_id import Named
 from service.keys import endpoints as keys
@@ -83,6 +84,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Door, settings=settings)
     app.add_middleware(Measured)
     app.add_middleware(Heads)
+    if settings.otlp_endpoint or settings.log_format == "json":
+        app.add_middleware(Observed)
     app.add_middleware(Named)
     openapi.install(app, settings.oidc_issuer)
 

@@ -11,6 +11,9 @@ from service import queue
 from service.hints import HINT_SECONDS
 from service.settings import Settings
 
+TRACE = "traceparent"
+"""Header of a hint."""
+
 
 def make_celery(settings: Settings) -> Any:
     """The Celery app, on the broker of the settings or on a folder below the service's home."""
@@ -57,11 +60,15 @@ def redis_broker(settings: Settings) -> dict[str, Any]:
     return {"broker_url": settings.broker, "broker_connection_timeout": wait, "broker_transport_options": options}
 
 
-def send_hint(app: Any, run_id: str) -> bool:
-    """Ask a worker to look at a run now; False when the broker did not take it. Costs time only: the sweep comes anyway."""
+def send_hint(app: Any, run_id: str, trace: str | None = None) -> bool:
+    """Ask a worker to look at a run now; False when the broker did not take it. Costs time only: the sweep comes anyway.
+
+    trace: the traceparent of whoever asks, for the look to be a part of that trace.
+    """
     again = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}  # a connection that idled may be dead
     try:
-        app.send_task("look", args=[run_id], expires=HINT_SECONDS, ignore_result=True, retry=True, retry_policy=again)
+        headers = {TRACE: trace} if trace else None
+        app.send_task("look", args=[run_id], headers=headers, expires=HINT_SECONDS, ignore_result=True, retry=True, retry_policy=again)
     except (OperationalError, RedisError, OSError):
         return False
     return True

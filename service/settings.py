@@ -61,6 +61,12 @@ class Settings(BaseSettings):
     database_more_connections: int = Field(default=0, ge=0, description="Connections that it may open beyond these for a moment.")
     database_wait_seconds: float = Field(default=10.0, gt=0, description="How long a request waits for a connection before it gets a 503.")
     database_pgbouncer: bool = Field(default=False, description="Postgres is reached through PgBouncer in transaction mode.")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Collector of OpenTelemetry that traces go to, http://HOST:4318; default: no traces.",
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="Of what API, worker and trainer print: docs/tracing.md.")
 
     auth: Literal["none", "required"] | None = Field(
         default=None, description="Whether requests need a key or token; default: none on the loopback address, required on any other."
@@ -133,6 +139,12 @@ class Settings(BaseSettings):
     def launch_folder(self, run_id: str, attempt: int) -> Path:
         """Where the local launcher keeps its claim on one attempt."""
         return self.root / "launches" / f"{run_id}-{attempt:04d}"
+
+    @property
+    def for_trainers(self) -> dict[str, str]:
+        """Variables by which an attempt's processes trace and log as the service does."""
+        found = {"DAYRUN_OTLP_ENDPOINT": self.otlp_endpoint, "DAYRUN_LOG_FORMAT": self.log_format if self.log_format != "text" else None}
+        return {name: value for name, value in found.items() if value is not None}
 
     def job_folder(self, job_id: str) -> Path:
         """Where a job's program is watched, and what it printed."""

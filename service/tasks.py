@@ -12,8 +12,9 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from dayrun import tracing
 from service import retention
-from service.broker import make_celery
+from service.broker import TRACE, make_celery
 from service.chores import Chore, Turn, keep_doing
 from service.database import Database, now
 from service.jobs.reconcile import JobReconciler
@@ -118,9 +119,11 @@ def worker() -> Worker:
     return Worker()
 
 
-@app.task(name="look")
-def look(id: str) -> None:
-    try:
-        worker().run(worker().look(id))
-    except SQLAlchemyError as error:
-        log.warning("a hint for %s is dropped, the database is away: %s", id, type(error).__name__)
+@app.task(name="look", bind=True)
+def look(self: Any, id: str) -> None:
+    trace = (self.request.headers or {}).get(TRACE)
+    with tracing.span("look", trace, {"dayrun.id": id}, kind="consumer"):
+        try:
+            worker().run(worker().look(id))
+        except SQLAlchemyError as error:
+            log.warning("a hint for %s is dropped, the database is away: %s", id, type(error).__name__)

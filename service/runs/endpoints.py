@@ -238,5 +238,4 @@ async def show_manifest(context: Ctx, permit: ReadRuns, run_id: str) -> dict[str
     """What the launcher starts for the newest attempt, or would start for the first."""
     async with context.database.read() as session:
         run = await service.find(session, run_id, permit)
-    settings = context.settings
-    return context.launcher.manifest(order_of(run, max(1, run.attempt), settings.run_url(run.id), settings.stop_seconds))
+    return context.launcher.manifest(order_of(run, max(1, run.attempt), context.settings))

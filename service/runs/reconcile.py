@@ -19,6 +19,7 @@ from obstore.exceptions import BaseError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from dayrun import json_logs, tracing
 from dayrun.objects import Prefix
 from dayrun.recipe import Recipe
 from dayrun.run_folder import Cursor, Event, Fork, Metric, RunFolder
@@ -179,6 +180,10 @@ class Reconciler:
 
     async def _look_at(self, run: RunRow, owner: str, budget: list[Cap]) -> Stepped:
         """Look at a run that `owner` has leased; where there is something to do, write it down, then do it."""
+        with json_logs.about(run=run.id, attempt=run.attempt):
+            return await self._bring_further(run, owner, budget)
+
+    async def _bring_further(self, run: RunRow, owner: str, budget: list[Cap]) -> Stepped:
         seen = await asyncio.to_thread(self._observe, run)
         caps = [*own_caps(run), *budget]
         is_news = seen.events or seen.metrics or due_warnings(caps, run.warned or {}) or run.waiting != waiting_of(run, seen.launcher)
@@ -193,8 +198,9 @@ class Reconciler:
             tell_waiting(locked, seen.launcher)
             step = next_step(self._standing(locked, caps), seen.launcher, now())
             await self._write_down(session, locked, step, seen.launcher)
+            trace = await repository.traceparent_of(session, locked.id) if isinstance(step, Launch) and tracing.is_on() else None
         # should we stall here until another has taken over, the effect is fenced by the attempt: a launcher starts each one once
-        await asyncio.to_thread(self._act, locked, step)
+        await asyncio.to_thread(self._act, locked, step, trace)
         return Stepped.HELD if locked.state in HOLDS_MACHINES else Stepped.FREED
 
     def _observe(self, run: RunRow) -> Seen:
@@ -260,7 +266,8 @@ class Reconciler:
                 if wanted == Move.SUCCEED:
                     await plans.learn_from(session, run)
 
-    def _act(self, run: RunRow, step: Step) -> None:
+    def _act(self, run: RunRow, step: Step, trace: str | None) -> None:
+        """trace: traceparent of the request that the run was made by, where spans are made."""
         match step:
             case Launch(attempt):
                 url = self._settings.run_url(run.id)
@@ -269,7 +276,9 @@ class Reconciler:
                     folder.put_recipe(run.recipe)
                 if (fork := fork_of(run, self._settings)) is not None and folder.fork() is None:
                     folder.put_fork(fork)
-                self._launcher.launch(order_of(run, attempt, url, self._settings.stop_seconds))
+                with tracing.span("launch", trace, {"dayrun.run": run.id, "dayrun.attempt": attempt}, kind="producer"):
+                    log.info("launching attempt %d", attempt, extra=json_logs.fields(attempt=attempt))
+                    self._launcher.launch(order_of(run, attempt, self._settings, tracing.traceparent()))
             case Stop(force):
                 self._launcher.stop(run.id, run.attempt, force)
             case Change(ends_group=True):
@@ -293,9 +302,20 @@ def fork_of(run: RunRow, settings: Settings) -> Fork | None:
     return {"from": settings.run_url(run.parent_run_id), "step": run.parent_step, "weights": weights}
 
 
-def order_of(run: RunRow, attempt: int, url: str, stop_seconds: float) -> Order:
+def order_of(run: RunRow, attempt: int, settings: Settings, trace: str | None = None) -> Order:
+    """trace: traceparent of the span that launches it."""
     recipe = Recipe.model_validate(run.recipe)
-    return Order(run.id, attempt, url, recipe, stop_seconds, run.project_id, tuple(run.avoid_nodes or ()), deadline_of(run, recipe))
+    return Order(
+        run.id,
+        attempt,
+        settings.run_url(run.id),
+        recipe,
+        settings.stop_seconds,
+        project=run.project_id,
+        avoid_nodes=tuple(run.avoid_nodes or ()),
+        deadline_seconds=deadline_of(run, recipe),
+        environment={**settings.for_trainers, **({tracing.TRACEPARENT: trace} if trace else {})},
+    )
 
 
 def deadline_of(run: RunRow, recipe: Recipe) -> float | None:

@@ -13,7 +13,7 @@ from service.database import now, upsert
 from service.metrics import tallies
 from service.runs.placement import Code
 from service.runs.states import HOLDS_MACHINES, State
-from service.runs.tables import SWEPT, HeartbeatRow, MetricRow, OutboxRow, RunRow
+from service.runs.tables import SWEPT, EventRow, HeartbeatRow, MetricRow, OutboxRow, RunRow
 
 ROWS_A_STATEMENT = 500
 """SQLite takes 32,766 variables in a statement."""
@@ -208,6 +208,12 @@ async def series(session: AsyncSession, run_id: str, name: str) -> list[tuple[in
 
 async def metric_names(session: AsyncSession, run_id: str) -> list[str]:
     return list((await session.scalars(select(MetricRow.name).where(MetricRow.run_id == run_id).distinct().order_by(MetricRow.name))).all())
+
+
+async def traceparent_of(session: AsyncSession, run_id: str) -> str | None:
+    """Of the request that made the run, as its first event tells; None where no spans were made then, or the event is forgotten."""
+    data = await session.scalar(select(EventRow.data).where(EventRow.run_id == run_id, EventRow.sequence == 1))
+    return data.get("traceparent") if data else None
 
 
 async def outbox(session: AsyncSession, run_id: str | None = None, limit: int = 1000) -> dict[str, list[int]]:
