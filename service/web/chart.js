@@ -29,7 +29,7 @@ export function chart(name, title, view, { logarithmic = false } = {}) {
   const drawing = svg('svg', { height: HEIGHT, role: 'img', tabindex: 0, 'aria-label': `${title} by step. Arrow keys read values, plus and minus zoom, Escape shows all.` })
   const readOut = el('output', { class: 'read-out quiet' })
   const log = el('button', { class: 'chip small', 'aria-pressed': String(logarithmic), title: 'Logarithmic axis', onclick: () => toggle() }, 'log')
-  const element = el('figure', { class: 'chart', 'data-testid': `chart-${name}` }, el('figcaption', {}, el('h2', {}, title), readOut, log), drawing)
+  const element = el('figure', { class: 'chart', 'data-testid': `chart-${name}` }, el('figcaption', {}, el('h2', {}, title), log, readOut), drawing)
   const hair = svg('g', { class: 'hair' })
   let lines = [] // { id, label, points, mean }
   let at = null // step that is read out; null: the last

@@ -14,7 +14,7 @@ const SIDE = 176
 const labelOf = (run) => `${run.name} …${run.id.slice(-4)}`
 
 export function compareView(ids, look) {
-  const place = el('div')
+  const place = el('div', { class: 'compared' })
   const add = el('select', { 'aria-label': 'Add a run', 'data-testid': 'add-run', onchange: () => add.value && (location.hash = `#/compare/${[...ids, add.value].join(',')}`) })
   const element = el('article', {}, el('p', { class: 'back quiet' }, el('a', { href: '#/' }, 'Runs'), ' / compare'), el('header', { class: 'head' }, el('h1', {}, 'Compare runs'), add), place)
   let parts = null
@@ -25,6 +25,8 @@ export function compareView(ids, look) {
     parts.figures(runs)
     await parts.curves?.refresh(runs.map((run) => `${run.progress.step}/${run.attempt}`).join())
     await parts.pictures?.refresh(runs)
+    if (parts.curves && !parts.listed) await parts.curves.list()
+    parts.listed = true
     return runs.some(isActive)
   }
 
@@ -42,7 +44,6 @@ export function compareView(ids, look) {
     place.replaceChildren(table, curves.element, el('section', { 'aria-label': 'Samples' }, el('h2', {}, 'The same prompts'), pictures.element), el('section', { 'aria-label': 'Recipes' }, el('h2', {}, 'What their recipes differ in'), changes))
     parts = { figures: (now) => figures(body, now), curves, pictures }
     curves.element.querySelector('.tools').prepend(legend(runs))
-    await curves.list()
     const found = await Promise.all(runs.slice(1).map((run) => get(`/runs/${run.id}/recipe:diff?against=${runs[0].id}`)))
     changes.replaceChildren(
       ...found.flatMap(({ items }, i) => [el('h3', {}, `${runs[0].label} → ${runs[i + 1].label}`), items.length === 0 ? el('p', { class: 'quiet' }, 'Nothing: the same recipe.') : differences(items, runs[0].label, runs[i + 1].label)]),
@@ -52,7 +53,7 @@ export function compareView(ids, look) {
   function figures(body, runs) {
     keyed(body, runs, (run) => run.id, (run) => {
       const without = ids.filter((id) => id !== run.id)
-      return el('tr', { 'data-testid': 'compared-run' }, el('th', { scope: 'row', class: `key of-${ids.indexOf(run.id)}` }, el('i', {}), el('a', { href: `#/runs/${run.id}` }, run.label)), el('td', {}, el('span', { class: 'state' })), ...Array.from({ length: 5 }, () => el('td')), el('td', {}, el('a', { href: `#/compare/${without.join(',')}`, 'aria-label': `Leave ${run.label} out` }, '×')))
+      return el('tr', { 'data-testid': 'compared-run' }, el('th', { scope: 'row' }, el('span', { class: `key of-${ids.indexOf(run.id)}` }, el('i', {}), el('a', { href: `#/runs/${run.id}` }, run.label))), el('td', {}, el('span', { class: 'state' })), ...Array.from({ length: 5 }, () => el('td')), el('td', {}, el('a', { href: `#/compare/${without.join(',')}`, 'aria-label': `Leave ${run.label} out` }, '×')))
     }, (line, run) => {
       showState(line.querySelector('.state'), run)
       const seconds = run.started_at ? (Date.parse(run.ended_at ?? new Date().toISOString()) - Date.parse(run.started_at)) / 1000 : null
@@ -71,7 +72,7 @@ function pairs(runs) {
   const body = el('tbody')
   const none = el('p', { class: 'quiet' }, 'They have not drawn the same prompts yet.')
   const table = el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'The same prompts' }, el('table', { class: 'pairs' }, el('thead', {}, head), body))
-  const tools = el('div', { class: 'tools' }, el('label', { class: 'slide wide' }, 'Step', slider, said))
+  const tools = el('div', { class: 'tools', hidden: true }, el('label', { class: 'slide wide' }, 'Step', slider, said))
   const element = el('div', {}, none, tools, table)
   let steps = []
   let found = null

@@ -47,7 +47,7 @@ export function curvesView(runs) {
     const made = chart(name, titleOf(name), view, { logarithmic: LOGARITHMIC.test(name) })
     if (!FIRST.includes(name)) {
       const away = el('button', { class: 'chip small', 'aria-label': `Remove ${titleOf(name)}`, onclick: () => (chosen.delete(name), made.element.remove(), choose()) }, '×')
-      made.element.firstChild.append(away)
+      made.element.querySelector('output').before(away)
     }
     chosen.set(name, made)
     charts.append(made.element)

@@ -34,6 +34,7 @@ export function makeRow(run, selected, choose) {
 export function updateRow(row, run, selected) {
   const p = run.progress
   showState(part(row, 'state'), run)
+  row.toggleAttribute('data-over', !isActive(run) && run.state !== 'paused')
   part(row, 'bar').value = p.fraction ?? 0
   part(row, 'waits').hidden = !run.waiting
   part(row, 'steps').hidden = Boolean(run.waiting)

@@ -72,6 +72,7 @@ const parsed = (text) => {
 
 function group(name, pointer, { kind, schema, item, nullable, about, value, set, context }) {
   const body = el('div')
+  const single = labelOf(name).replace(/s$/, '')
   const draw = (now) => {
     const inside = now === null || now === undefined ? [] : kind === 'object' ? [objectFields(schema, now, pointer, context)] : items(now)
     body.replaceChildren(...inside)
@@ -81,11 +82,11 @@ function group(name, pointer, { kind, schema, item, nullable, about, value, set,
       el(
         'fieldset',
         {},
-        el('legend', {}, `${labelOf(name)} ${i + 1}`),
-        el('button', { type: 'button', class: 'link', 'aria-label': `Remove ${labelOf(name)} ${i + 1}`, onclick: () => (list.splice(i, 1), set(list), draw(list)) }, 'Remove'),
+        el('legend', {}, `${single} ${i + 1}`),
+        el('button', { type: 'button', class: 'link', 'aria-label': `Remove ${single} ${i + 1}`, onclick: () => (list.splice(i, 1), set(list), draw(list)) }, 'Remove'),
         objectFields(item, list[i], `${pointer}/${i}`, context),
       )
-    const add = el('button', { type: 'button', class: 'chip', onclick: () => (list.push(list.length > 0 ? structuredClone(list.at(-1)) : blank(item, context.root)), set(list), draw(list)) }, `Add to ${labelOf(name)}`)
+    const add = el('button', { type: 'button', class: 'chip', onclick: () => (list.push(list.length > 0 ? structuredClone(list.at(-1)) : blank(item, context.root)), set(list), draw(list)) }, `Add a ${single}`)
     return [...list.map(one), add]
   }
   let head = null

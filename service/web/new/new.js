@@ -25,7 +25,7 @@ export function newView(query) {
   const form = el('form', { novalidate: true, class: 'recipe-form' })
   const changes = el('pre', { class: 'patch', 'data-testid': 'patch', tabindex: 0, 'aria-label': 'Changes as a JSON Merge Patch' })
   const wrong = el('div', { class: 'refused', role: 'alert', 'data-testid': 'wrong', hidden: true })
-  const planned = el('div', { 'aria-live': 'polite' })
+  const planned = el('div', { 'aria-live': 'polite' }, el('p', { class: 'quiet' }, 'Plan says what the run takes and costs, and what stands against it. Nothing starts and nothing is stored before you press the other button.'))
   const planIt = el('button', { type: 'button', 'data-testid': 'plan-it', onclick: makePlan }, 'Plan')
   const start = el('button', { type: 'button', class: 'primary', disabled: true, 'data-testid': 'start', title: 'Plan first', onclick: submit }, parent ? 'Fork' : 'Start run')
   const top = el('div', { class: 'card begin' })

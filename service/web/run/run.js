@@ -78,6 +78,7 @@ export function runView(id, tab, look) {
     keyed(labels, shown, ([key, value]) => `${key}=${value}`, ([key, value]) => el('li', {}, `${key}: ${value}`))
     moves.update(run)
     bar.value = p.fraction ?? 0
+    bar.parentElement.toggleAttribute('data-over', !isActive(run) && run.state !== 'paused')
     text(done, `${count(p.step)} of ${count(p.total_steps)} steps`)
     text(left, p.eta_seconds === null ? percent : `${percent}, ${duration(p.eta_seconds)} left`)
     const values = { ...money(run), ends: ends(run), stage: p.stage ?? NOTHING, loss: number(p.loss, 4, true), 'images/s': number(p.images_per_second), attempt: run.attempt === 0 ? 'none yet' : `${run.attempt} of ${run.attempts_allowed}`, age: duration(since(run.created_at)) }
