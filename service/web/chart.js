@@ -27,7 +27,7 @@ export function sharedView(smooth) {
 
 export function chart(name, title, view, { logarithmic = false } = {}) {
   const drawing = svg('svg', { height: HEIGHT, role: 'img', tabindex: 0, 'aria-label': `${title} by step. Arrow keys read values, plus and minus zoom, Escape shows all.` })
-  const readOut = el('output', { class: 'read-out quiet' })
+  const readOut = el('output', { class: 'read-out quiet', 'aria-live': 'off' }) // it changes each second; read aloud only to who reads by keyboard
   const log = el('button', { class: 'chip small', 'aria-pressed': String(logarithmic), title: 'Logarithmic axis', onclick: () => toggle() }, 'log')
   const element = el('figure', { class: 'chart', 'data-testid': `chart-${name}` }, el('figcaption', {}, el('h2', {}, title), log, readOut), drawing)
   const hair = svg('g', { class: 'hair' })
@@ -135,9 +135,10 @@ export function chart(name, title, view, { logarithmic = false } = {}) {
     const [a, b] = [stepAt(was.from), stepAt(was.to)].sort((one, other) => one - other)
     view.set({ range: [Math.max(0, a), Math.min(end, b)] })
   })
+  drawing.addEventListener('focus', () => readOut.setAttribute('aria-live', 'polite'))
   const leave = () => ((at = null), (drag = null), read())
   drawing.addEventListener('pointerleave', () => !drag && leave())
-  drawing.addEventListener('blur', leave)
+  drawing.addEventListener('blur', () => (readOut.setAttribute('aria-live', 'off'), leave()))
   drawing.addEventListener('dblclick', () => view.set({ range: null }))
   drawing.addEventListener('keydown', (event) => {
     const line = shown.find((one) => one.mean.length > 0)

@@ -5,6 +5,8 @@ import { choices, el, keyed, text } from './dom.js'
 
 const POINTS = 800
 const ZOOMED_POINTS = 20_000
+const LIST_MS = 60_000
+const SHARE = 10
 const REACH = [0, 2, 5, 10, 20, 40, 80]
 const TITLES = {
   loss: 'Loss',
@@ -42,6 +44,8 @@ export function curvesView(runs) {
   let names = []
   let fetchedAt = null
   let zoomed = false
+  let listedAt = 0
+  let restsUntil = 0
 
   function add(name) {
     const made = chart(name, titleOf(name), view, { logarithmic: LOGARITHMIC.test(name) })
@@ -69,18 +73,22 @@ export function curvesView(runs) {
 
   // `at`: anything that changes with the curves; nothing is asked for while it stays.
   async function refresh(at) {
-    if (at !== true && at === fetchedAt) return
+    if (at !== true && (at === fetchedAt || Date.now() < restsUntil)) return
+    const began = Date.now()
     const wanted = [...chosen.keys()]
     const points = zoomed ? ZOOMED_POINTS : POINTS
     const found = await Promise.all(runs.map(({ id }) => get(`/runs/${id}/metrics?names=${wanted.map(encodeURIComponent).join(',')}&points=${points}`)))
+    restsUntil = Date.now() + SHARE * (Date.now() - began) // long series take long to read: the service is to have other things to do
     if (at !== true) fetchedAt = at
     for (const name of wanted) {
       chosen.get(name)?.update(runs.map(({ id, label }, i) => ({ id, label, points: found[i].series[name] ?? [] })))
     }
   }
 
-  // Which curves there are besides; seldom asked.
+  // Which curves there are besides: the service reads every series for it, so it is asked seldom.
   async function list() {
+    if (Date.now() - listedAt < LIST_MS) return
+    listedAt = Date.now()
     const found = await Promise.all(runs.map(({ id }) => get(`/runs/${id}/metrics?points=2`)))
     names = [...new Set(found.flatMap(({ series }) => Object.keys(series)))].sort()
     choose()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open, serious_findings, shot
+from tests.browser.conftest import Open, serious_findings
 from tests.browser.filled import fill
 from tests.service.inside import listening
 
@@ -106,7 +106,6 @@ def test_nobody_is_kept_out(tab: Open, many: tuple[str, list[str]], scheme: str)
     for view in VIEWS:
         page.goto(at(many, view))
         settled(page)
-        shot(page, f"{view.replace('/', '-').format(run='run', other='other') or 'list'}-{scheme}")
         found[view] = serious_findings(page)
     assert {view: findings for view, findings in found.items() if findings} == {}
 
@@ -117,7 +116,6 @@ def test_nothing_is_wider_than_a_narrow_screen(tab: Open, many: tuple[str, list[
     for view in VIEWS:
         page.goto(at(many, view))
         settled(page)
-        shot(page, f"{view.replace('/', '-').format(run='run', other='other') or 'list'}-narrow")
         wide[view] = page.evaluate("document.documentElement.scrollWidth")
     assert set(wide.values()) == {320}, wide
 

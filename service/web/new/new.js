@@ -26,10 +26,11 @@ export function newView(query) {
   const changes = el('pre', { class: 'patch', 'data-testid': 'patch', tabindex: 0, 'aria-label': 'Changes as a JSON Merge Patch' })
   const wrong = el('div', { class: 'refused', role: 'alert', 'data-testid': 'wrong', hidden: true })
   const planned = el('div', { 'aria-live': 'polite' }, el('p', { class: 'quiet' }, 'Plan says what the run takes and costs, and what stands against it. Nothing starts and nothing is stored before you press the other button.'))
+  const outdated = el('p', { class: 'outdated', hidden: true }, 'The form has changed since this plan: plan again.')
   const planIt = el('button', { type: 'button', 'data-testid': 'plan-it', onclick: makePlan }, 'Plan')
   const start = el('button', { type: 'button', class: 'primary', disabled: true, 'data-testid': 'start', title: 'Plan first', onclick: submit }, parent ? 'Fork' : 'Start run')
   const top = el('div', { class: 'card begin' })
-  const aside = el('aside', { 'aria-label': 'Plan and start' }, el('div', { class: 'buttons' }, planIt, start), wrong, planned, el('details', {}, el('summary', {}, 'What this form changes'), changes))
+  const aside = el('aside', { 'aria-label': 'Plan and start' }, el('div', { class: 'buttons' }, planIt, start), wrong, outdated, planned, el('details', {}, el('summary', {}, 'What this form changes'), changes))
   const element = el(
     'article',
     {},
@@ -82,6 +83,7 @@ export function newView(query) {
     plan = null
     start.disabled = true
     planned.classList.add('old')
+    outdated.hidden = planned.querySelector('.plan') === null
     show()
   }
 
@@ -116,6 +118,7 @@ export function newView(query) {
       const { body, etag } = await ask('/runs:plan', { method: 'POST', body: sent })
       plan = { body, etag, key: newKey(), sent }
       planned.classList.remove('old')
+      outdated.hidden = true
       planned.replaceChildren(planCard(body, use))
       start.disabled = !body.can_start
       start.title = body.can_start ? '' : 'The plan says why not'
