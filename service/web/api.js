@@ -25,6 +25,7 @@ export function signed(headers = {}) {
 // The raw answer; 401 is also told to the page, whoever asked.
 export async function fetched(path, options = {}) {
   let response
+  const asWho = credentials()
   try {
     response = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE_MS), ...options, headers: signed(options.headers) })
   } catch (error) {
@@ -39,7 +40,7 @@ export async function fetched(path, options = {}) {
     throw new Unreachable(`nothing that can be read came from ${path}`, { cause: error }) // such as a proxy's HTML page
   }
   const refusal = new Refusal(response.status, problem, response.headers.get('Retry-After'))
-  if (response.status === 401) document.dispatchEvent(new CustomEvent('dayrun:unauthorized', { detail: refusal }))
+  if (response.status === 401 && credentials() === asWho) document.dispatchEvent(new CustomEvent('dayrun:unauthorized', { detail: refusal }))
   throw refusal
 }
 

@@ -35,6 +35,7 @@ function polling(refresh) {
       if (!stopped && !tell(error)) wait = null
     }
     busy = false
+    if (!stopped) page.removeAttribute('aria-busy')
     if (!stopped && wait !== null) timer = setTimeout(look, again ? 0 : wait)
     again = false
   }
@@ -45,6 +46,7 @@ function polling(refresh) {
 function tell(error) {
   if (error instanceof Refusal && (error.status === 404 || error.status === 403)) {
     lost.hidden = true
+    at = {} // whatever is opened next is made anew
     page.replaceChildren(el('div', { class: 'empty' }, el('h1', {}, error.status === 404 ? 'Not here' : 'Not for you'), el('p', {}, error.message), el('p', {}, el('a', { href: '#/' }, 'All runs'))))
     return false
   }
@@ -62,10 +64,10 @@ function place() {
   return { kind, ids, tab, query: new URLSearchParams(query) }
 }
 
-function open() {
+function open({ anew = false } = {}) {
   const to = place()
   const look = () => poll?.look()
-  if (to.kind === 'runs' && at.kind === 'runs' && to.ids === at.ids && view.show) {
+  if (!anew && to.kind === 'runs' && at.kind === 'runs' && to.ids === at.ids && view.show) {
     view.show(to.tab) // another part of the same run
     at = to
     return look()
@@ -73,31 +75,44 @@ function open() {
   at = to
   poll?.stop()
   view?.close?.()
-  view = { runs: () => runView(to.ids, to.tab, look), compare: () => compareView(to.ids.split(',').filter(Boolean), look), new: () => newView(to.query) }[to.kind]?.() ?? listView(to.query, look)
+  view = { runs: () => runView(to.ids, to.tab, look), compare: () => compareView(to.ids.split(',').filter(Boolean)), new: () => newView(to.query) }[to.kind]?.() ?? listView(to.query, look)
   page.replaceChildren(view.element)
   document.title = view.title
   lost.hidden = true
   scrollTo(0, 0)
+  page.setAttribute('aria-busy', 'true')
   poll = polling(view.refresh)
   poll.look()
 }
 
+let isClosed = false // the service takes requests with a key only
 function showSession() {
-  session.replaceChildren(...(credentials() === null ? [] : [el('button', { class: 'link', 'data-testid': 'sign-out', onclick: signOut }, 'Sign out')]))
+  const way = credentials() === null ? (isClosed ? el('button', { class: 'link', 'data-testid': 'ask-key', onclick: () => askForKey('Whoever works with this service has a key.') }, 'Sign in') : null) : el('button', { class: 'link', 'data-testid': 'sign-out', onclick: signOut }, 'Sign out')
+  session.replaceChildren(...(way ? [way] : []))
 }
 
 document.addEventListener('visibilitychange', () => poll?.look())
-document.addEventListener('dayrun:unauthorized', ({ detail }) => askForKey(detail.message))
+document.addEventListener('dayrun:unauthorized', ({ detail }) => {
+  isClosed = true
+  showSession()
+  askForKey(detail.message)
+})
 let before = credentials()
 onChange(() => {
   showSession()
   const goesOn = before !== null && credentials() !== null // an ended session was taken up again: what was typed and shown stays
   before = credentials()
   if (goesOn) poll?.look()
-  else open()
+  else open({ anew: true })
 })
 addEventListener('online', () => poll?.look())
-addEventListener('hashchange', open)
+addEventListener('hashchange', () => open())
+addEventListener('unhandledrejection', (event) => {
+  if (!(event.reason instanceof Unreachable || event.reason instanceof Refusal)) return
+  event.preventDefault() // something that was pressed came to nothing
+  lost.textContent = event.reason instanceof Unreachable ? 'No answer came; try again in a moment.' : event.reason.message
+  lost.hidden = false
+})
 addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && event.target === view.search) return view.search.blur()
   if (!shortcutsOn() || typing(event) || document.querySelector('dialog[open]')) return
@@ -114,7 +129,7 @@ document.getElementById('skip').addEventListener('click', (event) => {
   page.focus()
 })
 
-await askOtherTabs()
+askOtherTabs()
 const refused = await finishProvider()
 showSession()
 if (at.kind === undefined) open()

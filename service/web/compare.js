@@ -13,7 +13,7 @@ const MOST = 4
 const SIDE = 176
 const labelOf = (run) => `${run.name} …${run.id.slice(-4)}`
 
-export function compareView(ids, look) {
+export function compareView(ids) {
   const place = el('div', { class: 'compared' })
   const add = el('select', { 'aria-label': 'Add a run', 'data-testid': 'add-run', onchange: () => add.value && (location.hash = `#/compare/${[...ids, add.value].join(',')}`) })
   const element = el('article', {}, el('p', { class: 'back quiet' }, el('a', { href: '#/' }, 'Runs'), ' / compare'), el('header', { class: 'head' }, el('h1', {}, 'Compare runs'), add), place)
@@ -61,7 +61,7 @@ export function compareView(ids, look) {
       values.forEach((value, i) => text(line.children[i + 2], value))
     })
   }
-  return { element, refresh, title: 'Compare · dayrun', look }
+  return { element, refresh, title: 'Compare · dayrun' }
 }
 
 // What the runs drew of the same prompts from the same noise, at a step that a slider chooses.

@@ -1,7 +1,6 @@
 // Who is signed in: a key or a token, kept for this tab alone (sessionStorage), and handed to other tabs of the same origin that ask.
 const NAME = 'dayrun-key'
 const WAITING = 'dayrun-sign-in'
-const ANSWER_MS = 150
 const listeners = new Set()
 const tabs = new BroadcastChannel('dayrun-session')
 let secret = sessionStorage.getItem(NAME)
@@ -28,11 +27,9 @@ tabs.onmessage = ({ data }) => {
   if (data.out && secret !== null) keep(null)
 }
 
-// What another tab knows, for one that was just opened.
-export async function askOtherTabs() {
-  if (secret !== null) return
-  tabs.postMessage({ ask: true })
-  await new Promise((resolve) => setTimeout(resolve, ANSWER_MS))
+// What another tab knows, for one that was just opened: the answer comes as a change, if one comes.
+export function askOtherTabs() {
+  if (secret === null) tabs.postMessage({ ask: true })
 }
 
 // Off to the OpenID provider (authorization code with PKCE); it sends the browser back to this page, with a code.

@@ -2,14 +2,14 @@
 import { ask, get, Refusal } from './api.js'
 import { opened } from './dialog.js'
 import { el, labelled, text } from './dom.js'
-import { comingBack, credentials, goToProvider, signIn } from './session.js'
+import { comingBack, credentials, goToProvider, onChange, signIn } from './session.js'
 
 let shown = null
+onChange(() => credentials() !== null && shown?.close()) // another tab knew a key
 
 // Ask who is there; `because` is the service's own sentence. Once, however many requests were refused.
 export async function askForKey(because) {
   if (shown) return
-  shown = true
   const expired = credentials() !== null
   const key = el('input', { type: 'password', autocomplete: 'current-password', spellcheck: 'false', placeholder: 'dayrun_…', 'data-testid': 'key', required: true })
   const wrong = el('p', { class: 'refused', role: 'alert', 'data-testid': 'key-refused', hidden: true })
@@ -30,7 +30,6 @@ export async function askForKey(because) {
     try {
       await ask('/runs?limit=1', { headers: { Authorization: `Bearer ${key.value.trim()}` } })
       signIn(key.value.trim())
-      dialog.close()
     } catch (error) {
       text(wrong, error instanceof Refusal ? error.message : 'No answer came; try again in a moment.')
       wrong.hidden = false
@@ -38,7 +37,7 @@ export async function askForKey(because) {
     }
     button.disabled = false
   })
-  opened(dialog, () => (shown = null))
+  shown = opened(dialog, () => (shown = null))
   key.focus()
   try {
     const { provider } = await get('/web/sign-in.json')

@@ -18,7 +18,7 @@ LOADED = "[...document.querySelectorAll('main img')].every((one) => !one.src || 
 
 
 def taken(page: Page, name: str) -> None:
-    page.wait_for_load_state("networkidle")
+    expect(page.locator("main:not([aria-busy])")).to_be_visible()
     page.wait_for_function(LOADED, timeout=PATIENCE_SECONDS * 1000)
     shot(page, name)
 

@@ -73,7 +73,7 @@ def listening(home: Path, port: int = 0, **settings: Any) -> Iterator[tuple[str,
     with ThreadPoolExecutor() as threads:  # a test that drives a browser has a loop in its own thread
         key = threads.submit(asyncio.run, first_key(chosen, NewKey(name="the test", role="operator"), force=True)).result()
     listener = socket.create_server(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(create_app(chosen), log_level="warning", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(create_app(chosen), log_level="warning", lifespan="on", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}", key

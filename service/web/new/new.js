@@ -49,7 +49,7 @@ export function newView(query) {
     base = run ? run.recipe : await get(`/recipes/${encodeURIComponent(chosen)}${found?.project ? `?project=${found.project}` : ''}`)
     begun = true
     draft = structuredClone(base)
-    choices(project, projects.filter((one) => !one.archived).map((one) => [one.id, one.name]), run?.project ?? projects[0]?.id)
+    choices(project, projects.filter((one) => !one.archived).map((one) => [one.id, one.name]), run?.project ?? (projects.find((one) => one.id === 'default') ?? projects[0])?.id)
     if (run) {
       labels.value = Object.entries(run.labels).map(([key, value]) => `${key}=${value}`).join('\n')
       text(about, `Begins with the recipe of ${run.name} (${run.id}).`)
