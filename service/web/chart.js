@@ -96,11 +96,12 @@ export function chart(name, title, view, { logarithmic = false } = {}) {
     keyed(readOut, shown, (line) => line.id, (line) => el('span', { class: 'key' }, el('i', {}), el('span', {})), (key, line) => {
       const i = shown.indexOf(line)
       key.className = many ? `key of-${i}` : 'key single'
-      if (found[i] === null) return text(key.lastChild, `${line.label}: –`)
+      key.title = line.label // the page has a legend
+      if (found[i] === null) return text(key.lastChild, '–')
       const [step, value] = line.mean[found[i]]
       const raw = line.fit[found[i]]?.[1]
       const beside = view.smooth && raw !== undefined ? `, here ${number(raw, 4)}` : ''
-      text(key.lastChild, many ? `${line.label} ${number(value, 4)}` : `step ${count(step)}: ${number(value, 4)}${beside}`)
+      text(key.lastChild, many ? number(value, 4) : `step ${count(step)}: ${number(value, 4)}${beside}`)
     })
     if (at === null || !x) return
     shown.forEach((line, i) => {
