@@ -37,7 +37,7 @@ export function compareView(ids) {
     parts = { figures: () => {} }
     if (runs.length < 2) return place.replaceChildren(el('p', { class: 'quiet' }, `Choose another run above to compare ${runs[0].label} with.`))
     const body = el('tbody')
-    const table = el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Figures' }, el('table', { class: 'facts-table' }, el('thead', {}, el('tr', {}, ['run', 'state', 'steps', 'loss', 'images/s', 'time', 'dollars', ''].map((name) => el('th', { scope: 'col' }, name)))), body))
+    const table = el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Figures' }, el('table', { class: 'facts-table' }, el('thead', {}, el('tr', {}, ['run', 'state', 'steps', 'loss', 'images/s', 'time', 'dollars', ''].map((name) => (name ? el('th', { scope: 'col' }, name) : el('td'))))), body))
     const curves = curvesView(runs)
     const pictures = pairs(runs)
     const changes = el('div')

@@ -32,7 +32,7 @@ export function overviewPanel(id, look) {
   function afresh() {
     pictures = grower(`/runs/${id}/samples?limit=1000`)
     told = grower(`/runs/${id}/events?limit=1000`)
-    seen = { drawn: 0 }
+    seen = { drawn: 0, event: null }
   }
   afresh()
 
