@@ -9,6 +9,7 @@ const LEFT = 46
 const RIGHT = 10
 const TOP = 8
 const BOTTOM = 24
+const BESIDE = 90 // pixels between two steps on the axis
 const LEAST_DRAG = 8
 
 // What charts have in common: `range`, the steps in sight (null: all), and `smooth`, points of the mean to each side.
@@ -72,7 +73,7 @@ export function chart(name, title, view, { logarithmic = false } = {}) {
         const level = Math.round(y(value)) + 0.5
         drawing.append(svg('line', { class: 'grid', x1: LEFT, x2: width - RIGHT, y1: level, y2: level }), svg('text', { x: LEFT - 8, y: level + 4, 'text-anchor': 'end' }, short(value)))
       }
-      for (const step of ticks(first, last, Math.max(2, Math.floor(width / 110)))) {
+      for (const step of ticks(first, last, Math.max(2, Math.floor(width / BESIDE)))) {
         const anchor = x(step) > width - 28 ? 'end' : 'middle'
         drawing.append(svg('text', { x: anchor === 'end' ? width - RIGHT : x(step), y: HEIGHT - 5, 'text-anchor': anchor }, short(step)))
       }

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.conftest import PATIENCE_SECONDS
+from tests.conftest import PATIENCE_SECONDS, until
 from tests.tiny import tiny_recipe, write_data
 
 PROMPTS = ["a red apple on a blue background", "<img src=x onerror=alert(1)>"]
@@ -65,6 +65,11 @@ def drawing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     sets = [{"name": "preview", "prompts": PROMPTS, "every": 100, "at_start": True}]
     recipe = tiny_recipe(data, steps=100_000, processes=1, samples={"sets": sets, "steps": 2, "guidance": 1.0})
     return recipe | {"model": recipe["model"] | {"text_width": 384}, "text": builtin.get("demo")["text"]}
+
+
+def comes_true(page: Page, expression: str, argument: Any = None) -> None:
+    """Return once `expression` is true in the page. Playwright's own wait evaluates it where the page's policy forbids that."""
+    until(lambda: page.evaluate(expression, argument), expression)
 
 
 def serious_findings(page: Page) -> list[str]:

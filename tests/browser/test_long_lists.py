@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open, serious_findings
+from tests.browser.conftest import Open, comes_true, serious_findings
 from tests.browser.filled import fill
 from tests.service.inside import listening
 
@@ -39,7 +39,7 @@ def test_only_what_is_in_sight_is_drawn(tab: Open, many: tuple[str, list[str]]):
     expect(rows.first).to_have_attribute("data-key", many[1][-1])
     oldest = page.locator(f'[data-key="{many[1][0]}"]')
     down = "(id) => { scrollTo(0, document.body.scrollHeight); return document.querySelector(`[data-key=${id}]`) }"
-    page.wait_for_function(down, arg=many[1][0])
+    comes_true(page, down, many[1][0])
     expect(oldest).to_be_in_viewport()
     expect(page.get_by_test_id("end")).to_have_text("1,200 runs")
     expect(oldest).to_have_attribute("aria-posinset", str(RUNS))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PROMPTS, Open
+from tests.browser.conftest import PROMPTS, Open, comes_true
 from tests.conftest import Service
 from tests.tiny import tiny_recipe
 
@@ -21,12 +21,10 @@ def test_samples_and_curves_appear_without_a_reload(tab: Open, service: Service,
     samples = page.get_by_test_id("sample")
     expect(samples.nth(3)).to_be_visible()  # two prompts at two steps
     assert page.evaluate("window.sameDocument") is True
-    page.wait_for_function(
-        "[...document.querySelectorAll('[data-testid=sample]')].every((image) => image.complete && image.naturalWidth > 0)"
-    )
+    comes_true(page, "[...document.querySelectorAll('[data-testid=sample]')].every((image) => image.complete && image.naturalWidth > 0)")
     expect(page.get_by_role("rowheader", name=PROMPTS[1], exact=True)).to_be_visible()  # markup in a prompt stays text
     expect(page.get_by_test_id("state")).to_have_text("running")
-    page.wait_for_function("document.querySelector('[data-testid=chart-loss] path.line')?.getAttribute('d').includes('L')")
+    comes_true(page, "document.querySelector('[data-testid=chart-loss] path.line')?.getAttribute('d').includes('L')")
     expect(page.locator('[data-testid="event-row"][data-type="samples_drawn"]').first).to_be_visible()
     before = page.evaluate(NEWEST)
     waiting = service.client.create_run(drawing)  # the machine holds one run at once
@@ -40,7 +38,7 @@ def test_samples_and_curves_appear_without_a_reload(tab: Open, service: Service,
     expect(other.get_by_test_id("waiting")).to_be_hidden()
     other.close()
     page.bring_to_front()
-    page.wait_for_function(f"(step) => {NEWEST} > step", arg=before)
+    comes_true(page, f"(step) => {NEWEST} > step", before)
     page.get_by_test_id("move-cancel").click()
     page.get_by_test_id("confirm-no").click()
     expect(page.get_by_test_id("state")).to_have_text("running")

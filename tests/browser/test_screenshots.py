@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open, shot
+from tests.browser.conftest import Open, comes_true, shot
 from tests.browser.filled import fill
-from tests.conftest import PATIENCE_SECONDS
 from tests.service.inside import listening
 
 SCREEN = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", "device_scale_factor": 1}
@@ -19,7 +18,7 @@ LOADED = "[...document.querySelectorAll('main img')].every((one) => !one.src || 
 
 def taken(page: Page, name: str) -> None:
     expect(page.locator("main:not([aria-busy])")).to_be_visible()
-    page.wait_for_function(LOADED, timeout=PATIENCE_SECONDS * 1000)
+    comes_true(page, LOADED)
     shot(page, name)
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open, serious_findings
+from tests.browser.conftest import Open, comes_true, serious_findings
 from tests.browser.filled import fill
 from tests.service.inside import listening
 from tests.service.issuer import AUDIENCE, Provider
@@ -45,7 +45,7 @@ def test_a_page_without_a_key_asks_for_one(tab: Open, house: tuple[str, str, str
     sign_in(page, made(url, operator, "reader")[1])
     expect(page.get_by_test_id("no-key")).to_have_count(0)
     expect(page.get_by_test_id("sample").first).to_be_visible()
-    page.wait_for_function("[...document.querySelectorAll('[data-testid=sample]')].every((one) => one.naturalWidth > 0)")
+    comes_true(page, "[...document.querySelectorAll('[data-testid=sample]')].every((one) => one.naturalWidth > 0)")
     assert page.get_by_test_id("sample").first.get_attribute("src").startswith("blob:")  # an img cannot send a key
     other = tab(f"{url}/", context=page.context)
     expect(other.get_by_test_id("run-row").first).to_be_visible()  # it asked the first tab

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PROMPTS, Open, serious_findings
+from tests.browser.conftest import PROMPTS, Open, comes_true, serious_findings
 from tests.conftest import Service
 
 
@@ -67,7 +67,7 @@ def test_from_the_form_to_pictures_beside_another_run_s(tab: Open, service: Serv
     page.get_by_test_id("draw").click()
     drawn = page.get_by_test_id("drawn")
     expect(drawn).to_have_count(2)
-    page.wait_for_function("[...document.querySelectorAll('[data-testid=drawn]')].every((one) => one.naturalWidth > 0)")
+    comes_true(page, "[...document.querySelectorAll('[data-testid=drawn]')].every((one) => one.naturalWidth > 0)")
     assert serious_findings(page) == []
 
     page.get_by_test_id("tab-logs").click()
@@ -101,7 +101,7 @@ def test_from_the_form_to_pictures_beside_another_run_s(tab: Open, service: Serv
         page.locator(f'[data-key="{run_id}"]').get_by_test_id("select").check()
     page.get_by_test_id("compare").click()
     expect(page.get_by_test_id("compared-run")).to_have_count(2)
-    page.wait_for_function("document.querySelectorAll('[data-testid=chart-loss] path.line').length === 2")
+    comes_true(page, "document.querySelectorAll('[data-testid=chart-loss] path.line').length === 2")
     expect(page.get_by_test_id("pair")).to_have_count(len(PROMPTS))
     expect(page.get_by_test_id("pair-picture")).to_have_count(2 * len(PROMPTS))
     assert serious_findings(page) == []

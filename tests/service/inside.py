@@ -76,9 +76,11 @@ def listening(home: Path, port: int = 0, **settings: Any) -> Iterator[tuple[str,
     server = uvicorn.Server(uvicorn.Config(create_app(chosen), log_level="warning", lifespan="on", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}", key
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", key
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def kind(answer: httpx.Response) -> str:
