@@ -2,16 +2,13 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dayrun import __version__
-from service import health, reachable
+from service import health, page, reachable
 from service.audit import endpoints as audit
 from service.context import Context
 from service.database import Database
@@ -44,11 +41,6 @@ from service.webhooks import endpoints as webhooks
 
 PARTS = (endpoints, plans, bulk, amend, forks, samples, draws, exports, logs, feeds, usage, recipes, projects, keys, webhooks, audit)
 """Whose routes need somebody who was recognised."""
-WEB = Path(__file__).parent / "web"
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -89,11 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Named)
     openapi.install(app, settings.oidc_issuer)
 
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(WEB / "index.html", headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})
-
-    app.mount("/web", StaticFiles(directory=WEB), name="web")
+    page.install(app)
     return app
 
 

@@ -15,6 +15,7 @@ from service.metrics.queue import Queue
 from service.plans.service import History
 from service.reachable import Probe
 from service.settings import Settings
+from service.sign_in import SignIn
 
 MOST_TRIALS = 2
 """Preflights that one process has under way: each holds a thread for minutes, and pods."""
@@ -34,10 +35,12 @@ class Context:
     seal_key: bytes | None = None  # of cursors, once it was read
     credentials: Credentials = field(init=False)
     queue: Queue = field(init=False)
+    sign_in: SignIn = field(init=False)
 
     def __post_init__(self) -> None:
         self.credentials = Credentials(self.settings, self.database)
         self.queue = Queue(self.settings)
+        self.sign_in = SignIn(self.settings)
 
     def hint(self, id: str) -> None:
         """Tell a worker to look at a run or a job, without waiting for it; lost hints cost a second."""

@@ -81,6 +81,10 @@ class Settings(BaseSettings):
     wrong_keys_per_minute: int = Field(default=30, ge=1, description="Unknown keys and tokens that are looked at from one address.")
     oidc_issuer: str | None = Field(default=None, description="https://… of an OpenID provider whose tokens are taken beside keys.")
     oidc_audience: str | None = Field(default=None, description="What its tokens must name in `aud`: the provider's name for us.")
+    oidc_client: str | None = Field(
+        default=None, description="The page's client id at the provider: people sign in there. Its redirect URI is the page's address."
+    )
+    oidc_client_secret: str | None = Field(default=None, repr=False, description="For providers that want one beside PKCE, e.g. Google.")
     oidc_skew_seconds: float = Field(default=60.0, ge=0, le=600, description="How far the provider's clock may be off.")
     oidc_max_age_hours: float = Field(default=24.0, gt=0, description="How long its signing keys are trusted while it does not answer.")
     oidc_groups_claim: str = Field(default="groups", description="Claim that lists somebody's groups.")

@@ -1,6 +1,6 @@
 // What happened, as sentences. An event of a type that is not known here is still told: its type, then its data.
-import { el, keyed } from './dom.js'
-import { bytes, clock, count, full, number } from './format.js'
+import { el, keyed } from '../dom.js'
+import { bytes, clock, count, full, number } from '../format.js'
 
 const SHOWN = 200
 const SAID = {
@@ -27,9 +27,18 @@ const SAID = {
   stop_requested: (d) => `Told to stop (${d.signal})`,
   stop_sent: (d) => `Sent ${d.signal}`,
   stop_forced: (d) => `Stopped by force after ${number(d.waited_seconds)} s`,
+  run_forked: (d) => `Forked from step ${count(d.checkpoint)} of ${d.parent}`,
+  draw_requested: (d) => `Pictures asked for from step ${count(d.checkpoint)}`,
+  draw_done: (d) => `Pictures drawn from step ${count(d.checkpoint)}`,
+  draw_failed: (d) => `Pictures from step ${count(d.checkpoint)} could not be drawn: ${d.because}`,
+  export_done: (d) => `Exported: step ${count(d.checkpoint)}`,
+  cap_near: (d) => d.because,
+  checkpoint_proved: (d) => `Checkpoint of step ${count(d.checkpoint)} read back: it can be resumed from`,
+  estimate_compared: () => 'Plan compared with what it took',
+  run_changed: (d) => ['Changed', ...Object.keys(d).map((name, i) => `${i ? ', ' : ': '}${name}`)],
   ended: (d) => [`Trainer ended: ${d.outcome}`, d.cause && ` (${words(d.cause)}`, d.cause && d.rank !== undefined && `, rank ${d.rank}`, d.cause && ')'],
 }
-const BAD = ['checkpoint_failed', 'checkpoint_rejected', 'bad_samples', 'stop_forced', 'step_skipped', 'rolled_back', 'straggler', 'hang', 'evaluation_failed']
+const BAD = ['checkpoint_failed', 'draw_failed', 'checkpoint_rejected', 'bad_samples', 'stop_forced', 'step_skipped', 'rolled_back', 'straggler', 'hang', 'evaluation_failed']
 
 const words = (name) => String(name).replaceAll('_', ' ')
 
