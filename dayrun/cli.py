@@ -421,6 +421,7 @@ from dayrun import cli_data as cli_data  # noqa: E402
 from dayrun import cli_log as cli_log  # noqa: E402
 from dayrun import cli_money as cli_money  # noqa: E402
 from dayrun import cli_preflight as cli_preflight  # noqa: E402
+from dayrun import cli_report as cli_report  # noqa: E402
 from dayrun import cli_work as cli_work  # noqa: E402
 
 for command in (cli_log.events, cli_log.audit, cli_log.webhooks):
