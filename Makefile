@@ -62,7 +62,7 @@ images: cluster-parts ## Build the images of service, trainer and the tests' par
 	@tests/cluster/boot/build.sh
 	@tests/cluster/boot/images.sh
 
-lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release; the chart
+lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release; compose file, chart
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
@@ -73,6 +73,7 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs
 	@$(BIN)/python -m service.settings_page
 	@$(BIN)/python -m service.access_page --check
 	@$(BIN)/python -m service.check_api --check
+	@tests/compose/lint
 	@tests/chart/lint
 
 lint-chart: $(VENV)/dev.stamp ## The chart alone: every values file through helm, kubeconform and kube-score; units, rules, page, schema (needs Go)
