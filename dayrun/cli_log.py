@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option("--verify", is_flag=True, help="Prove that nothing in the log was changed, removed, added or moved; say where if it was.")
 @click.option("--all", "everything", is_flag=True, help="With --verify: every run.")
 @click.option(
-    "--noted", metavar="LENGTH:DIGEST", help="With --verify: a head that you noted before, which the log must still lead through."
+    "--noted", metavar="LENGTH:DIGEST", help="With --verify: a head noted before, which the log must still lead through. Default: none."
 )
 @URL
 def events(run_id: str | None, verify: bool, everything: bool, noted: str | None, url: str | None) -> None:

@@ -45,10 +45,9 @@ def page_of(ctx: click.Context) -> Page:
     from dayrun.manual_pages import PAGES
 
     words: list[str] = []
-    at: click.Context | None = ctx
-    while at is not None and at.parent is not None:
-        words.insert(0, at.info_name or "")
-        at = at.parent
+    while ctx.parent is not None:
+        words.insert(0, ctx.info_name or "")
+        ctx = ctx.parent
     return PAGES.get(" ".join(words), Page(()))
 
 

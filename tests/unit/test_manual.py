@@ -88,7 +88,7 @@ def test_examples_are_valid_command_lines(path: str):
         while isinstance(at, click.Group):
             at = at.commands[words.pop(0)]
         assert at is ALL[path]
-        at.make_context(at.name, words)  # raises what a person would be told
+        at.make_context(at.name, list(words))  # raises what a person would be told
         if path.startswith("data "):
             parser_of(path).parse_args([at.name or "", *words])  # exits where argparse would refuse
 
