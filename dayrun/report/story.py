@@ -42,7 +42,7 @@ class Attempt(NamedTuple):
     cause: str | None
     evidence: list[str]
     lost_steps: int
-    """Done again, since they came after the checkpoint that the next attempt went on from."""
+    """In no checkpoint that was gone on from: done again by the next attempt, or, of a run that ended badly, for nothing."""
 
     @property
     def lost_dollars(self) -> float:
@@ -67,12 +67,19 @@ def attempts(facts: Facts) -> list[Attempt]:
         own = by_number.get(number, [])
         reached = max((event.step or 0 for event in own), default=0)
         end = next((event for event in reversed(own) if event.type == "state_changed" and event.data.get("move") in ENDINGS), None)
-        following = began.get(number + 1)
-        lost = max(0, reached - following) if following is not None else 0
+        kept = began[number + 1] if number + 1 in began else kept_in_the_end(facts)
+        lost = max(0, reached - kept) if kept is not None else 0
         data: dict[str, Any] = end.data if end else {}
         ending = ENDINGS[data["move"]] if end else "under way"
         found.append(Attempt(number, began[number], reached, costs.get(number), ending, data.get("cause"), data.get("evidence", []), lost))
     return found
+
+
+def kept_in_the_end(facts: Facts) -> int | None:
+    """The step that the last attempt leaves behind; None where nothing of it is lost: it reached the end, or is under way."""
+    if facts.run.state not in ("failed", "cancelled", "paused"):
+        return None
+    return facts.checkpoints[-1].step if facts.checkpoints else 0
 
 
 def began_at(events: list[Event]) -> int:

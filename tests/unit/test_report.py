@@ -5,7 +5,21 @@ from typing import Any
 
 import pytest
 
-from dayrun.answers import AttemptCost, CapLeft, Chain, Cost, Difference, Event, Parent, Progress, Run, RunCost, RunEstimate, Sample
+from dayrun.answers import (
+    AttemptCost,
+    CapLeft,
+    Chain,
+    Checkpoint,
+    Cost,
+    Difference,
+    Event,
+    Parent,
+    Progress,
+    Run,
+    RunCost,
+    RunEstimate,
+    Sample,
+)
 from dayrun.event_chain import Broken
 from dayrun.report import story
 from dayrun.report.curves import Line, Mark, chart, running_mean, ticks, x_axis, y_axis
@@ -94,6 +108,18 @@ def test_an_attempts_lost_steps_are_those_that_the_next_one_does_again():
     assert first.lost_dollars == pytest.approx(12.0 * 5 / 45)
     assert (second.began_at, second.reached, second.lost_steps, second.ending) == (40, 60, 0, "reached the end")
     assert second.lost_dollars == 0
+
+
+def test_what_a_run_that_ended_badly_did_after_its_newest_checkpoint_is_lost():
+    whole = facts()
+    log = [event(1, "attempt_started", 1, 0), event(2, "state_changed", 1, 50, move="fail", cause="diverged", evidence=[])]
+    run = whole.run.model_copy(update={"state": "failed", "cause": "diverged", "attempt": 1})
+    kept = Checkpoint(step=40, attempt=1, time=AT, bytes=1, world_size=2, digest="d")
+    costs = whole.cost.model_copy(update={"attempts": whole.cost.attempts[:1]})
+    (only,) = story.attempts(facts(run=run, events=log, checkpoints=[kept], cost=costs))
+    assert (only.ending, only.lost_steps) == ("failed for good", 10)
+    assert only.lost_dollars == pytest.approx(12.0 * 10 / 50)
+    assert story.attempts(facts(run=run, events=log, cost=costs))[0].lost_steps == 50
 
 
 def test_an_attempt_that_died_before_its_first_step_cost_all_it_cost():
