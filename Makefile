@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack test test-long test-cluster test-kueue cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema chromium parts cluster-parts clean
+.PHONY: help demo serve stack test test-long test-cluster test-kueue test-compose cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema chromium parts cluster-parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test-cluster: $(VENV)/dev.stamp parts ## The tests on a real Kubernetes: the one
 
 test-kueue: $(VENV)/dev.stamp parts cluster-parts ## Runs admitted by a real Kueue, on the test cluster
 	@$(BIN)/python -m pytest -m kueue tests/cluster $(PYTEST_FLAGS)
+
+test-compose: $(VENV)/dev.stamp ## docker compose up, a run and its pictures, a restart of the worker, and down again (needs Docker Compose)
+	@$(BIN)/python tests/compose/run.py
 
 cluster-up: cluster-parts ## A whole Kubernetes of one node on this machine: NODES=4 simulated ones of eight H200 beside it
 	@tests/cluster/boot/up.sh $(NODES)
