@@ -1,10 +1,10 @@
 """`docker compose up` → POST /runs → samples, and what a stop of the worker costs: tried with whatever Compose there is.
 
     .venv/bin/python tests/compose/run.py                                   Docker Compose, images from their registries
-    COMPOSE=podman-compose .venv/bin/python tests/compose/run.py --override FILE --no-build --data FOLDER
+    DEMO_DATA=FOLDER COMPOSE=podman-compose .venv/bin/python tests/compose/run.py --override tests/compose/stand-ins.yml --no-build
 
 Works in a copy of the repository, under a project name and on a port of its own, and leaves nothing. `--override`: a Compose file with
-other images, where no registry can be reached; `--data`: the demo's data, where npm cannot.
+other images, where no registry can be reached. DEMO_DATA: a folder fluent-emoji-32 that it mounts, where npm cannot be reached.
 """
 
 import argparse
@@ -69,12 +69,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--override", type=Path, help="Compose file that is read after ours")
     parser.add_argument("--no-build", action="store_true", help="the images are there already")
-    parser.add_argument("--data", type=Path, help="folder fluent-emoji-32 of the demo; default: it is made, from npm")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="dayrun-compose-") as name:
         project = Project(Path(name), options.override)
         try:
-            tried(project, options)
+            tried(project, options.no_build)
         except BaseException:
             print(project("logs", "api", "worker", "migrate", "bucket", quiet=True)[-6000:], file=sys.stderr)
             raise
@@ -82,9 +81,9 @@ def main() -> None:
             project("down", "--volumes", quiet=True)
 
 
-def tried(project: Project, options: argparse.Namespace) -> None:
+def tried(project: Project, built: bool) -> None:
     begun = time.monotonic()
-    project("up", "--detach", *([] if options.no_build else ["--build"]))
+    project("up", "--detach", *([] if built else ["--build"]))
     url = f"http://127.0.0.1:{project.port}"
 
     def ready() -> bool:
@@ -96,10 +95,7 @@ def tried(project: Project, options: argparse.Namespace) -> None:
 
     until(ready, "API and worker to be ready")
     print(f"ready after {time.monotonic() - begun:.0f} s")
-    if options.data:
-        project("exec", "-T", "worker", "mkdir", "-p", "/var/lib/dayrun/data")
-        project("cp", str(options.data), "worker:/var/lib/dayrun/data/fluent-emoji-32")
-    else:
+    if "DEMO_DATA" not in os.environ:
         project("run", "--rm", "demo-data")
     client = Client(url, key=project("exec", "-T", "api", "dayrun", "keys", "create", "--bootstrap").split()[0])
 
@@ -113,7 +109,7 @@ def tried(project: Project, options: argparse.Namespace) -> None:
     assert all(client.picture(one).startswith(b"\x89PNG") for one in drawn)
     print(f"{run.id} succeeded and drew {len(drawn)} pictures")
 
-    longer = {"stages": [{"name": "long", "pixels": 32, "steps": 200, "batch_size": 16}], "schedule": {"warmup_steps": 5}}
+    longer = {"stages": [{"name": "long", "pixels": 32, "steps": 100, "batch_size": 16}], "schedule": {"warmup_steps": 5}}
     run = client.create_run("demo", overrides={**longer, "samples": {"sets": []}, "checkpoints": {"every": 20}})
     until(lambda: client.checkpoints(run.id), "a checkpoint")
     project("restart", "worker")
