@@ -26,6 +26,7 @@ from dayrun.client import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 900.0
+SMALL: dict[str, Any] = {"schedule": {"warmup_steps": 5}, "hardware": {"threads_per_process": 1}}
 PROMPTS = ["a red apple on a blue background", "a panda on a green background"]
 
 
@@ -100,7 +101,7 @@ def tried(project: Project, built: bool) -> None:
     client = Client(url, key=project("exec", "-T", "api", "dayrun", "keys", "create", "--bootstrap").split()[0])
 
     sets = [{"name": "preview", "prompts": PROMPTS, "every": 10, "at_start": True}]
-    short = {"stages": [{"name": "short", "pixels": 32, "steps": 20, "batch_size": 16}], "schedule": {"warmup_steps": 5}}
+    short = {"stages": [{"name": "short", "pixels": 32, "steps": 20, "batch_size": 4}], **SMALL}
     run = client.create_run("demo", overrides={**short, "samples": {"sets": sets}, "checkpoints": {"every": 10}})
     run = until(lambda: (now := client.run(run.id)).over and now, "the run to end")
     drawn = list(client.samples(run.id))
@@ -109,8 +110,8 @@ def tried(project: Project, built: bool) -> None:
     assert all(client.picture(one).startswith(b"\x89PNG") for one in drawn)
     print(f"{run.id} succeeded and drew {len(drawn)} pictures")
 
-    longer = {"stages": [{"name": "long", "pixels": 32, "steps": 100, "batch_size": 16}], "schedule": {"warmup_steps": 5}}
-    run = client.create_run("demo", overrides={**longer, "samples": {"sets": []}, "checkpoints": {"every": 20}})
+    longer = {"stages": [{"name": "long", "pixels": 32, "steps": 60, "batch_size": 4}], **SMALL}
+    run = client.create_run("demo", overrides={**longer, "samples": {"sets": []}, "checkpoints": {"every": 10}})
     until(lambda: client.checkpoints(run.id), "a checkpoint")
     project("restart", "worker")
     run = until(lambda: (now := client.run(run.id)).over and now, "the run to end")
