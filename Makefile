@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack watch test test-long test-cluster test-kueue cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema docs chromium parts cluster-parts clean
+.PHONY: help demo serve stack watch test test-long test-cluster test-kueue test-compose cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema docs chromium parts cluster-parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test-cluster: $(VENV)/dev.stamp parts ## The tests on a real Kubernetes: the one
 test-kueue: $(VENV)/dev.stamp parts cluster-parts ## Runs admitted by a real Kueue, on the test cluster
 	@$(BIN)/python -m pytest -m kueue tests/cluster $(PYTEST_FLAGS)
 
+test-compose: $(VENV)/dev.stamp ## docker compose up, a run and its pictures, a restart of the worker, and down again (needs Docker Compose)
+	@$(BIN)/python tests/compose/run.py
+
 cluster-up: cluster-parts ## A whole Kubernetes of one node on this machine: NODES=4 simulated ones of eight H200 beside it
 	@tests/cluster/boot/up.sh $(NODES)
 
@@ -69,7 +72,7 @@ images: cluster-parts ## Build the images of service, trainer and the tests' par
 	@tests/cluster/boot/build.sh
 	@tests/cluster/boot/images.sh
 
-lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release; the chart
+lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release; compose file, chart
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
@@ -81,6 +84,7 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs
 	@$(BIN)/python -m service.access_page --check
 	@$(BIN)/python -m service.metrics_page
 	@$(BIN)/python -m service.check_api --check
+	@tests/compose/lint
 	@tests/chart/lint
 
 lint-chart: $(VENV)/dev.stamp ## The chart alone: every values file through helm, kubeconform and kube-score; units, rules, page, schema (needs Go)

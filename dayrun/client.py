@@ -331,6 +331,10 @@ class Client:
     def recipes(self) -> list[dict[str, Any]]:
         return self._get("/recipes").json()["items"]
 
+    def service_version(self) -> str:
+        """The version of dayrun that answers."""
+        return self._get("/openapi.json").json()["info"]["version"]
+
     # webhooks and the audit
     def create_webhook(
         self, url: str, *, events: list[str] | None = None, labels: dict[str, str] | None = None, project: str = "default"

@@ -31,7 +31,7 @@ EVENT_TYPES: dict[str, EventType] = {
     "export_stop_requested": EventType("service", "Somebody asked for the export to end.", "id, checkpoint"),
     "export_cancelled": EventType("service", "The export was ended, or never begun.", "id, checkpoint"),
     "artifacts_deleted": EventType("service", "Files of a run that is over were deleted, as the settings say.", "kind, files, bytes"),
-    "attempt_started": EventType("trainer", "The trainer of an attempt reported for work.", "world_size, host"),
+    "attempt_started": EventType("trainer", "The trainer of an attempt reported for work.", "world_size, host, device, versions"),
     "resumed": EventType("trainer", "It goes on from a checkpoint.", "checkpoint"),
     "forked": EventType("trainer", "It begins with a checkpoint of another run.", "from, checkpoint, weights, digest"),
     "stage_started": EventType("trainer", "A stage of the recipe began.", "stage, pixels, batch_size, micro_batch_size"),

@@ -10,13 +10,16 @@ Signals, to any rank: SIGTERM and SIGINT stop, SIGUSR1 writes a checkpoint and g
 
 import argparse
 import os
+import platform
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from dayrun.tracing import Start
 
 PATIENCE_SECONDS = 60.0
@@ -88,7 +91,7 @@ def train(
         if world.leads:
             folder.claim_attempt(attempt, {"world_size": world.size, "recipe": recipe.name})
             folder.put_recipe(recipe.model_dump(mode="json"))
-            telemetry.event("attempt_started", 0, world_size=world.size, device=str(world.device), host=os.uname().nodename)
+            telemetry.event("attempt_started", 0, world_size=world.size, **environment(world.device))
         timing = Timing(world.device, start)
         watch = Watch(timing, world, folder, attempt, telemetry, recipe.guard.hang_seconds, last_words)
         run = Run(recipe, folder, attempt, world, telemetry, stop, timing=timing)
@@ -116,6 +119,19 @@ def train(
         if watch is not None:
             watch.close()
         telemetry.close()
+
+
+def environment(device: "torch.device") -> dict[str, Any]:
+    """What rank 0 runs on: host, device with the name that it gives itself, versions of what the losses depend on."""
+    import torch
+
+    from dayrun import __version__
+
+    versions = {"dayrun": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    name = platform.machine()
+    if device.type == "cuda":
+        versions["cuda"], name = str(torch.version.cuda), torch.cuda.get_device_name(device)
+    return {"device": str(device), "device_name": name, "host": os.uname().nodename, "versions": versions}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -110,7 +110,7 @@ class WatchedCommand:
         return found
 
 
-SECRETS = ("DAYRUN_DATABASE", "DAYRUN_BROKER", "DAYRUN_KEY", "DAYRUN_OIDC_CLIENT_SECRET")
+SECRETS = ("DAYRUN_DATABASE", "DAYRUN_BROKER", "DAYRUN_KEY", "DAYRUN_SECRET_KEY", "DAYRUN_OIDC_CLIENT_SECRET")
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
