@@ -116,7 +116,7 @@ def requests() -> list[Panel]:
         lines(
             "Failures by route",
             "reqps",
-            "Answers with 5xx.",
+            "Answers with 5xx, by method and route; nothing is good news.",
             Query(rate("dayrun_http_requests_total", "method", "route", matchers=FAILED), "{{method}} {{route}}"),
             span=6,
             stacked=True,
@@ -196,7 +196,7 @@ def waiting() -> list[Panel]:
         lines(
             "Draws and exports",
             "none",
-            "Queued and at work.",
+            "Pictures on request and exports that are queued or at work.",
             Query(f"sum by (kind, state) ({whole('dayrun_jobs', 'kind', 'state')})", "{{kind}}, {{state}}"),
             stacked=True,
             least=0,

@@ -101,7 +101,7 @@ def loaders() -> list[Panel]:
             links=LINKS,
         ),
         lines(
-            "Unreadable samples",
+            "Unreadable samples by run",
             "none",
             "Since the attempt began; the run folder's `bad_samples/` names each.",
             Query(ours(of_runs("dayrun_run_bad_samples_total")), "{{name}}"),

@@ -21,25 +21,32 @@ CHOSEN = "${datasource:queryparam}&${cluster:queryparam}&${namespace:queryparam}
 INFO = 'max by (run, name) (dayrun_run_info{$where,project=~"$project"})'
 
 
-def whole(figure: str, *labels: str, matchers: str = "") -> str:
-    """A figure of the service by `labels`, once an installation, whichever of its processes served it."""
-    return f"max by ({', '.join(('cluster', 'namespace', *labels))}) ({figure}{{$where{',' if matchers else ''}{matchers}}})"
+def whole(figure: str, *labels: str, matchers: str = "", ago: str = "") -> str:
+    """A figure of the service by `labels`, once an installation, whichever of its processes served it. `ago`: as it was then."""
+    selected = f"{figure}{{$where{',' if matchers else ''}{matchers}}}{f' offset {ago}' if ago else ''}"
+    return f"max by ({', '.join(('cluster', 'namespace', *labels))}) ({selected})"
 
 
 def of_project(figure: str, *labels: str, matchers: str = "") -> str:
     return whole(figure, "project", *labels, matchers=f'project=~"$project"{"," if matchers else ""}{matchers}')
 
 
-def grown(counter: str, *labels: str, over: str = "$__rate_interval", matchers: str = "") -> str:
-    """By how much a counter of the service grew in a time, in one copy of it."""
-    by = ", ".join(("cluster", "namespace", *labels))
-    return f"max by ({by}) (increase({counter}{{$where{',' if matchers else ''}{matchers}}}[{over}]))"
+def grown(counter: str, *labels: str, matchers: str = "") -> str:
+    """By how much a counter of the service grew in an interval of the curve.
+
+    It is no `increase`, which sees nothing of a series that begins with its first event; a series that begins counts from 0, unless nothing
+    at all was seen of the installation before.
+    """
+    now, before = whole(counter, *labels, matchers=matchers), whole(counter, *labels, matchers=matchers, ago="$__rate_interval")
+    seen = f"on (cluster, namespace) {whole('dayrun_live_runs', ago='$__rate_interval')}"
+    return f"clamp_min({now} - ({before} or 0 * {now} and {seen}), 0)"
 
 
-def quantile(share: float, histogram: str, *labels: str, over: str = "$__rate_interval") -> str:
-    """Of a histogram of the service, all installations in view together."""
-    by = ", ".join(("le", *labels))
-    return f"histogram_quantile({share}, sum by ({by}) ({grown(f'{histogram}_bucket', *labels, 'le', over=over)}))"
+def quantile(share: float, histogram: str, over: str | None = None) -> str:
+    """Of a histogram of the service, all installations in view together. `over`: of what came in that time; else of all there ever was."""
+    bucket = f"{histogram}_bucket"
+    counted = f"max by (cluster, namespace, le) (increase({bucket}{{$where}}[{over}]))" if over else whole(bucket, "le")
+    return f"histogram_quantile({share}, sum by (le) ({counted}))"
 
 
 def of_run(figure: str, *labels: str, matchers: str = "") -> str:

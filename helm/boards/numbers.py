@@ -52,10 +52,10 @@ def shown(value: float, unit: str, decimals: int | None = None) -> str:
             return f"{sign}${_digits(size, 2 if decimals is None and size < 1000 else decimals)}"
         case "short" | "none" | "sishort":
             text = _scaled(size, SHORT, "", decimals) if unit != "none" else _digits(size, decimals)
+        case "watt":
+            text = _scaled(size, [(1e6, "MW"), (1e3, "kW")], "W", decimals)
         case "reqps" | "ops" | "cps" | "eps":
             text = f"{_digits(size, decimals)}/s"
-        case "dateTimeFromNow":
-            text = _digits(size, decimals)
         case _ if unit.startswith("suffix:"):
             text = _digits(size, decimals) + unit.removeprefix("suffix:")
         case _:

@@ -48,17 +48,24 @@ def marks() -> list[Mark]:
     """Events, as far as figures tell of them."""
     attempt = of_run("dayrun_run_attempt")
     before = 'max by (run) (dayrun_run_attempt{$where,run="$run"} offset $__interval)'
-    grown = 'max by (run, type) (increase(dayrun_run_troubles_total{$where,run="$run"}[$__rate_interval])) > 0'
     saved = 'max by (run) (changes(dayrun_run_checkpoint_step{$where,run="$run"}[$__rate_interval])) > 0'
     stopping = of_run("dayrun_run_state", "state", matchers='state=~"pausing|cancelling"')
     firing = 'max by (alertname) (ALERTS{$where,run="$run",alertstate="firing"})'
     return [
         Mark("An attempt begins", f"{attempt} unless ({before} == {attempt})", "blue", "An attempt begins"),
         Mark("Checkpoint", saved, "green", "A checkpoint is complete"),
-        Mark("Trouble", grown, "orange", "{{type}}"),
+        Mark("Trouble", f"{troubles()} > 0", "orange", "{{type}}"),
         Mark("Stopping", stopping, "purple", "{{state}}"),
         Mark("Alert", firing, "red", "{{alertname}}"),
     ]
+
+
+def troubles() -> str:
+    """How many there were in an interval, by type. Each begins with its first: `increase` would not see that one."""
+    now = of_run("dayrun_run_troubles_total", "type")
+    before = 'max by (run, type) (dayrun_run_troubles_total{$where,run="$run"} offset $__rate_interval)'
+    seen = 'on (run) dayrun_run_info{$where,run="$run"} offset $__rate_interval'
+    return f"({now} - ({before} or 0 * {now} and {seen}))"
 
 
 def standing() -> list[Panel]:
@@ -85,7 +92,7 @@ def standing() -> list[Panel]:
         number(
             "To go",
             "s",
-            "Until the last step, at the pace of the last steps; later stages as slow as planned.",
+            "Until the last step, at the pace of the last steps; a later stage of larger pictures will be slower.",
             Query(of_run("dayrun_run_eta_seconds")),
             span=3,
             first="text",
@@ -98,7 +105,7 @@ def standing() -> list[Panel]:
             span=3,
             steps=[(1.15, "orange"), (1.5, "red")],
         ),
-        number("Spent", "currencyUSD", "All attempts so far.", Query(of_run("dayrun_run_dollars")), span=3, first="text"),
+        number("Spent", "currencyUSD", "What all attempts have cost so far.", Query(of_run("dayrun_run_dollars")), span=3, first="text"),
         number(
             "Share of peak",
             "percentunit",
@@ -220,7 +227,7 @@ def seconds() -> list[Panel]:
             least=0,
         ),
         lines(
-            "Share of peak",
+            "Share of peak over time",
             "percentunit",
             "FLOP of a step over what a matrix product reached at the attempt's start.",
             Query(of_run("dayrun_run_peak_ratio"), "share of peak"),
@@ -287,7 +294,7 @@ def safety() -> list[Panel]:
             "none",
             "Events of trouble that the trainer told of, in each interval of the curve: skipped steps, spikes, roll-backs, hangs, "
             "stragglers, …",
-            Query('max by (run, type) (increase(dayrun_run_troubles_total{$where,run="$run"}[$__rate_interval]))', "{{type}}"),
+            Query(troubles(), "{{type}}"),
             stacked=True,
             least=0,
             stairs=True,
@@ -310,7 +317,7 @@ def money() -> list[Panel]:
             colours={"spent": "green", "predicted": "blue", "allowed": "red"},
         ),
         lines(
-            "Time, of planned",
+            "Time of planned, as it went",
             "percentunit",
             "Hours that the run will come to at its present pace, over those that it was accepted with.",
             Query(of_run("dayrun_run_estimate_ratio"), "of planned"),
