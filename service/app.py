@@ -1,6 +1,5 @@
 """Composes the app; the only file that knows every router."""
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dayrun import __version__
 from service import health, reachable
@@ -32,6 +31,7 @@ from service.http.request_id import Named
 from service.keys import endpoints as keys
 from service.launchers.chosen import launcher_of
 from service.logs import endpoints as logs
+from service.metrics.requests import Measured
 from service.plans import endpoints as plans
 from service.projects import endpoints as projects
 from service.recipes import endpoints as recipes
@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.context = context = Context(settings, database, launcher_of(settings), hints, broadcast, *probes)
         yield
         hints.close()
+        context.queue.close()
         await broadcast.close()
         await context.credentials.close()
         await database.close()
@@ -115,28 +116,3 @@ def host_of(origin: str) -> str:
         return urlsplit(origin).netloc
     except ValueError:  # such as an unclosed [ of an IPv6 address
         return ""
-
-
-class Measured:
-    """Counts and times requests by route, not by path: ids would make endless series."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        begun, status = time.perf_counter(), 500
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            route = getattr(scope.get("route"), "path", "none")
-            health.REQUESTS.labels(scope["method"], route, str(status)).inc()
-            health.SECONDS.labels(scope["method"], route).observe(time.perf_counter() - begun)

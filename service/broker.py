@@ -8,6 +8,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from service import queue
+from service.hints import HINT_SECONDS
 from service.settings import Settings
 
 
@@ -17,7 +18,7 @@ def make_celery(settings: Settings) -> Any:
     app.conf.update(
         **(redis_broker(settings) if settings.broker else folder_broker(settings)),
         task_ignore_result=True,
-        task_default_expires=30,  # a late hint is worth nothing: the sweep has been there
+        task_default_expires=HINT_SECONDS,
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,
         worker_prefetch_multiplier=1,

@@ -16,6 +16,8 @@ MOST = 1000
 PER_SECOND = 10
 """Hints that one process sends at most. A single run is looked at at once; a hundred that come together are found by the next sweep, and
 to tell Celery of each would cost a request more than all the rest of it."""
+HINT_SECONDS = 30
+"""After which the broker drops one: a late hint is worth nothing, the sweep has been there."""
 log = logging.getLogger("dayrun")
 
 

@@ -66,6 +66,7 @@ class Settings(BaseSettings):
         default=None, description="Whether requests need a key or token; default: none on the loopback address, required on any other."
     )
     metrics_need_key: bool = Field(default=False, description="Whether /metrics asks for a key too.")
+    certificates: str = Field(default="", description="PEM files, with commas between, whose expiry /metrics tells: those of your proxy.")
     identity_seconds: float = Field(
         default=5.0, ge=0, le=60, description="How long a process trusts what it knows of a key: a revoked one works on for at most this."
     )

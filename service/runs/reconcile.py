@@ -31,6 +31,7 @@ from service.runs import repository, room
 from service.runs.adopt import adopt
 from service.runs.cost import used_accelerator_seconds
 from service.runs.decide import Change, Launch, Standing, Step, Stop, Wait, next_step
+from service.runs.figures import renewed
 from service.runs.placement import Code, Waiting
 from service.runs.room import Picture
 from service.runs.states import ACTIVE, HOLDS_MACHINES, Move, State
@@ -244,10 +245,11 @@ class Reconciler:
                     return
                 run.attempt, run.outcome = attempt, None
                 move(session, run, Move.LAUNCH)
-                ledger.begin(session, run, run.holding_since or now())
+                begun = run.holding_since or now()
+                ledger.begin(session, run, begun, (begun - (run.queued_at or run.created_at)).total_seconds())
             case Change(wanted, cause, evidence, next_attempt_at, ends_group):
                 if seen.launched == Launched.ENDED or ends_group:
-                    await settle_cost(session, run, seen.ended_at or now())
+                    await settle_cost(session, run, seen.ended_at or now(), cause)
                 if seen.bad_nodes:
                     known = run.avoid_nodes or []
                     run.avoid_nodes = [*known, *(node for node in seen.bad_nodes if node not in known)][-MOST_AVOIDED:]
@@ -343,8 +345,19 @@ async def take_in(session: AsyncSession, run: RunRow, seen: Seen) -> None:
         run.images_per_second = last["images_per_second"]["value"] if "images_per_second" in last else run.images_per_second
         run.step_seconds = last["step_seconds"]["value"] if "step_seconds" in last else run.step_seconds
     if seen.events or seen.metrics:
+        await renew_figures(session, run, seen)
         run.events_cursor, run.metrics_cursor = seen.events_cursor.offsets, seen.metrics_cursor.offsets
         run.updated_at, run.version = now(), run.version + 1
+
+
+async def renew_figures(session: AsyncSession, run: RunRow, seen: Seen) -> None:
+    """Keep the newest of what was measured in the row; an attempt that has taken its first step is told to the ledger."""
+    before: Any = run.figures
+    figures = renewed(before, run.attempt, seen.events, seen.metrics)
+    run.figures = dict(figures)
+    is_first = "began" in figures and (before is None or before["attempt"] != figures["attempt"] or "began" not in before)
+    if is_first and figures["attempt"] == run.attempt and run.holding_since is not None:
+        await ledger.began_to_train(session, run, max(0.0, figures.get("began", 0.0) - run.holding_since.timestamp()))
 
 
 # ---- what it costs -----------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from dayrun.run_folder import Metric
 from service import events
 from service.database import now, upsert
+from service.metrics import tallies
 from service.runs.placement import Code
 from service.runs.states import HOLDS_MACHINES, State
 from service.runs.tables import HeartbeatRow, MetricRow, OutboxRow, RunRow
@@ -58,8 +59,11 @@ async def page(
 
 
 async def lease(session: AsyncSession, run_ids: list[str], owner: str, seconds: float) -> list[RunRow]:
-    """Take the right to act on those of `run_ids` that hold machines and that nobody else has. Two statements, however many they are."""
+    """Take the right to act on those of `run_ids` that hold machines and that nobody else has. Few statements, however many they are."""
     at = now()
+    lapsed = select(func.count()).where(RunRow.id.in_(run_ids), RunRow.leased_by.is_not(None), RunRow.leased_until < at)
+    if stolen := await session.scalar(lapsed):  # whoever had them died, or stalled
+        await tallies.add(session, **{tallies.LEASE_STEALS: stolen})
     free = or_(RunRow.leased_until.is_(None), RunRow.leased_until < at)
     wanted = select(RunRow.id).where(RunRow.id.in_(run_ids), RunRow.state.in_(HOLDS_MACHINES), free)
     # in one order, and past what somebody is changing now: two that take many rows would wait for each other otherwise
@@ -223,9 +227,9 @@ async def clear_outbox(session: AsyncSession, rows: list[int]) -> None:
     await session.execute(delete(OutboxRow).where(OutboxRow.id.in_(mine)))
 
 
-async def beat(session: AsyncSession, part: str) -> None:
-    """Note that `part` is at work."""
-    statement = upsert(session, HeartbeatRow).values(part=part, time=now())
+async def beat(session: AsyncSession, part: str, at: datetime | None = None) -> None:
+    """Note that `part` is at work, or was at `at`."""
+    statement = upsert(session, HeartbeatRow).values(part=part, time=at or now())
     await session.execute(statement.on_conflict_do_update(index_elements=["part"], set_={"time": statement.excluded.time}))
 
 
