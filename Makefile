@@ -73,6 +73,7 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs
 	@$(BIN)/python -m service.settings_page
 	@$(BIN)/python -m service.access_page --check
 	@$(BIN)/python -m service.check_api --check
+	@PYTHONPATH=. $(BIN)/python helm/dashboards.py --check
 	@tests/chart/lint
 
 lint-chart: $(VENV)/dev.stamp ## The chart alone: every values file through helm, kubeconform and kube-score; units, rules, page, schema (needs Go)
@@ -97,8 +98,9 @@ schema: $(VENV)/dev.stamp ## Write what docs/ has from the code anew: schema, fi
 	@$(BIN)/python -m service.access_page --write
 	@$(BIN)/python -m service.check_api --write
 
-chart: $(VENV)/dev.stamp ## Write what helm/dayrun has from the code anew: values.schema.json, README.md (needs Go)
+chart: $(VENV)/dev.stamp ## Write what helm/dayrun has from the code anew: values.schema.json, dashboards, README.md (needs Go)
 	@PYTHONPATH=. $(BIN)/python helm/values_schema.py --write
+	@PYTHONPATH=. $(BIN)/python helm/dashboards.py --write
 	@"$$(tools/go/install helm-docs)/helm-docs" --chart-search-root helm --log-level warning
 
 chromium: # the browser tests drive Debian's Chromium; elsewhere install one and set CHROMIUM

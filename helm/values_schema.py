@@ -186,6 +186,7 @@ class Rules(TypedDict):
 
 class Dashboards(Rules):
     namespace: Maybe
+    page: Annotated[str, StringConstraints(pattern=r"^https?://[^/].*[^/]$")]
 
 
 class Metrics(TypedDict):
