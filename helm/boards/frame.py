@@ -143,10 +143,10 @@ def dashboard(
     return made
 
 
-def to_run(title: str = "This run", run: str = '${__data.fields["Run"]}') -> builders.DashboardLink:
+def to_run(title: str = "This run", run: str = "${__data.fields.Run}") -> builders.DashboardLink:
     """A link to the dashboard of one run. `run`: how the clicked place says which; of a curve, `${__field.labels.run}`."""
     return link(title, f"/d/dayrun-run?var-run={run}&{CHOSEN}")
 
 
-def to_page(title: str = "Its samples", run: str = '${__data.fields["Run"]}') -> builders.DashboardLink:
+def to_page(title: str = "Its samples", run: str = "${__data.fields.Run}") -> builders.DashboardLink:
     return link(title, f"${{page}}/#/runs/{run}", new_tab=True)

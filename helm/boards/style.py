@@ -37,7 +37,7 @@ class Query:
         built = queries.Dataquery().ref_id(ref).datasource(SOURCE).expr(self.promql.replace("$where", WHERE)).format(shape)
         built = built.instant() if now or self.now else built.range()
         built = built.exemplar(True) if self.exemplars else built
-        return built.legend_format(self.name) if shape is not PromQueryFormat.TABLE else built
+        return built if shape is PromQueryFormat.TABLE else built.legend_format("{{le}}" if shape is PromQueryFormat.HEATMAP else self.name)
 
 
 @dataclass(frozen=True)
