@@ -4,9 +4,11 @@ from helm.boards.frame import Row, dashboard, grown, whole
 from helm.boards.style import Panel, Query, bars, heat, lines, number
 
 SECONDS = "dayrun_http_request_seconds"
-STREAMS = 'route!~".*events|.*logs"'
-"""Requests that stay open by design say nothing of speed."""
-FAILED = 'status=~"5.."'
+ASKED = 'route!~"/healthz|/readyz|/metrics"'
+"""Probes and scrapes are not what a client asks for."""
+ANSWERED = 'route!~"/healthz|/readyz|/metrics|.*events|.*logs"'
+"""Streams stay open by design: they say nothing of speed."""
+FAILED = f'status=~"5..",{ASKED}'
 
 
 def rate(counter: str, *labels: str, matchers: str = "") -> str:
@@ -15,8 +17,11 @@ def rate(counter: str, *labels: str, matchers: str = "") -> str:
     return f"sum by ({', '.join(labels)}) ({summed})" if labels else f"sum({summed})"
 
 
+FAILURES = rate("dayrun_http_requests_total", matchers=FAILED)
+
+
 def answered_within(share: float, *labels: str) -> str:
-    return f"histogram_quantile({share}, {rate(f'{SECONDS}_bucket', 'le', *labels, matchers=STREAMS)})"
+    return f"histogram_quantile({share}, {rate(f'{SECONDS}_bucket', 'le', *labels, matchers=ANSWERED)})"
 
 
 def control_plane():
@@ -38,12 +43,18 @@ def control_plane():
 
 def at_a_glance() -> list[Panel]:
     return [
-        number("Requests", "reqps", "Answered a second, by all API processes.", Query(rate("dayrun_http_requests_total")), first="text"),
+        number(
+            "Requests",
+            "reqps",
+            "Answered a second, by all API processes; probes and scrapes are left out, here and below.",
+            Query(rate("dayrun_http_requests_total", matchers=ASKED)),
+            first="text",
+        ),
         number(
             "Failed",
             "percentunit",
             "Answers with 5xx. What is promised is 99.9 % in a month without.",
-            Query(f"({rate('dayrun_http_requests_total', matchers=FAILED)} or vector(0)) / {rate('dayrun_http_requests_total')}"),
+            Query(f"({FAILURES} or vector(0)) / {rate('dayrun_http_requests_total', matchers=ASKED)}"),
             steps=[(0.001, "orange"), (0.0144, "red")],
         ),
         number(
@@ -84,7 +95,7 @@ def requests() -> list[Panel]:
             "Requests by status",
             "reqps",
             "All API processes together.",
-            Query(rate("dayrun_http_requests_total", "status"), "{{status}}"),
+            Query(rate("dayrun_http_requests_total", "status", matchers=ASKED), "{{status}}"),
             stacked=True,
             least=0,
         ),
@@ -102,7 +113,7 @@ def requests() -> list[Panel]:
             "Time to answer, all of them",
             "s",
             "How many requests took how long.",
-            Query(rate(f"{SECONDS}_bucket", "le", matchers=STREAMS)),
+            Query(rate(f"{SECONDS}_bucket", "le", matchers=ANSWERED)),
             span=8,
         ),
         bars(

@@ -12,6 +12,12 @@ Each has lists to choose from: the Prometheus, cluster and namespace where there
 of dayrun's own page, where links to samples lead; `metrics.dashboards.page` of the chart sets it. Dashed lines are limits and
 predictions, not measurements.
 
+```yaml
+metrics:
+  serviceMonitor: {enabled: true, labels: {release: prometheus}}   # what your Prometheus selects by
+  dashboards: {enabled: true, annotations: {grafana_folder: dayrun}, page: "https://dayrun.example.com"}
+```
+
 The pictures below are no screenshots of Grafana: `python helm/draw_dashboards.py` asks a Prometheus what Grafana would ask it and draws
 the answers.
 """
