@@ -6,7 +6,7 @@ RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requiremen
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack test test-long test-cluster test-kueue cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema chromium parts cluster-parts clean
+.PHONY: help demo serve stack watch test test-long test-cluster test-kueue cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema chromium parts cluster-parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ serve: $(VENV)/run.stamp ## The service with all its parts on http://127.0.0.1:8
 
 stack: $(VENV)/dev.stamp parts ## Postgres, Valkey and S3 on free ports of this machine until Ctrl-C; prints the settings that use them
 	@$(BIN)/python -m service.stack
+
+watch: $(VENV)/dev.stamp parts ## The service as `make serve` has it, and a Prometheus beside it with every rule and alert
+	@$(BIN)/python -m service.prometheus
 
 test: $(VENV)/dev.stamp chromium parts ## Every test but the long ones, a quarter of an hour on two cores at most
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
@@ -72,6 +75,7 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs
 	@$(BIN)/python -m dayrun.schema --check
 	@$(BIN)/python -m service.settings_page
 	@$(BIN)/python -m service.access_page --check
+	@$(BIN)/python -m service.metrics_page
 	@$(BIN)/python -m service.check_api --check
 	@PYTHONPATH=. $(BIN)/python helm/dashboards.py --check
 	@tests/chart/lint
@@ -92,10 +96,11 @@ bench-gpu: $(VENV)/dev.stamp ## The small model on one GPU at 512 and 1024 px: m
 bench-cluster: $(VENV)/dev.stamp cluster-up ## What a cluster costs us and we cost it, on the test cluster
 	@$(BIN)/python bench/on_cluster/scale.py
 
-schema: $(VENV)/dev.stamp ## Write what docs/ has from the code anew: schema, fields, worked estimate, settings, roles, OpenAPI
+schema: $(VENV)/dev.stamp ## Write what docs/ has from the code anew: schema, fields, worked estimate, settings, roles, metrics, OpenAPI
 	@$(BIN)/python -m dayrun.schema --write
 	@$(BIN)/python -m service.settings_page --write
 	@$(BIN)/python -m service.access_page --write
+	@$(BIN)/python -m service.metrics_page --write
 	@$(BIN)/python -m service.check_api --write
 
 chart: $(VENV)/dev.stamp ## Write what helm/dayrun has from the code anew: values.schema.json, dashboards, README.md (needs Go)
@@ -108,13 +113,14 @@ chromium: # the browser tests drive Debian's Chromium; elsewhere install one and
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }; } || \
 	  { echo "tests/browser needs Chromium: install it (Debian: apt-get install chromium) or set CHROMIUM=/path/to/it" >&2; exit 1; }
 
-parts: # the tests start a Postgres, a Redis or Valkey, and a PgBouncer of their own: Debian's programs, none of its services
+parts: # the tests start a Postgres, a Redis or Valkey, a PgBouncer and a Prometheus of their own: Debian's programs, none of its services
 	@PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; have() { command -v "$$1" >/dev/null; }; \
-	  { have postgres && { have valkey-server || have redis-server; } && have pgbouncer; } || \
+	  { have postgres && { have valkey-server || have redis-server; } && have pgbouncer && have prometheus && have promtool; } || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && mkdir -p /etc/postgresql-common && \
 	    { [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf; } && \
-	    apt-get install -y -qq --no-install-recommends postgresql redis-server pgbouncer >/dev/null; } || \
-	  { echo "tests on Postgres need its server, Redis or Valkey, and PgBouncer (Debian: apt-get install postgresql redis-server pgbouncer)" >&2; \
+	    { have prometheus || { mkdir -p /etc/systemd/system && ln -sf /dev/null /etc/systemd/system/prometheus.service; }; } && \
+	    apt-get install -y -qq --no-install-recommends postgresql redis-server pgbouncer prometheus >/dev/null; } || \
+	  { echo "tests need Postgres' server, Redis or Valkey, PgBouncer and Prometheus (Debian: apt-get install postgresql redis-server pgbouncer prometheus)" >&2; \
 	    exit 1; }
 
 CLUSTER_PACKAGES := containerd runc containernetworking-plugins conntrack iptables iproute2 buildah skopeo debootstrap openssl gcc libc6-dev

@@ -18,7 +18,6 @@ def make_celery(settings: Settings) -> Any:
     app.conf.update(
         **(redis_broker(settings) if settings.broker else folder_broker(settings)),
         task_ignore_result=True,
-        task_default_expires=HINT_SECONDS,
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,
         worker_prefetch_multiplier=1,
@@ -62,7 +61,7 @@ def send_hint(app: Any, run_id: str) -> bool:
     """Ask a worker to look at a run now; False when the broker did not take it. Costs time only: the sweep comes anyway."""
     again = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}  # a connection that idled may be dead
     try:
-        app.send_task("look", args=[run_id], ignore_result=True, retry=True, retry_policy=again)
+        app.send_task("look", args=[run_id], expires=HINT_SECONDS, ignore_result=True, retry=True, retry_policy=again)
     except (OperationalError, RedisError, OSError):
         return False
     return True

@@ -79,8 +79,8 @@ class Chore:
     seconds: float
     """From the begin of one to the begin of the next, unless it takes longer."""
     work: Callable[[Turn], Awaitable[None]]
-    note: Callable[[AsyncSession, datetime], Awaitable[None]] | None = None
-    """What is written down with the end of one, given when it began."""
+    note: Callable[[datetime, AsyncSession], Awaitable[None]] | None = None
+    """Writes down, with the end of one, what is to be known of it; it is given when that one began."""
 
 
 async def keep_doing(database: Database, chore: Chore) -> None:
@@ -92,7 +92,7 @@ async def keep_doing(database: Database, chore: Chore) -> None:
             turn = await Turn.take(database, chore.name)
             if turn is not None:
                 await chore.work(turn)
-                await turn.end(begun + timedelta(seconds=chore.seconds), partial(chore.note, at=begun) if chore.note else None)
+                await turn.end(begun + timedelta(seconds=chore.seconds), partial(chore.note, begun) if chore.note else None)
             said = ""
         except TurnLost:
             said = ""

@@ -7,12 +7,10 @@ import asyncio
 import logging
 import threading
 from collections.abc import Coroutine
-from datetime import datetime
 from functools import cache
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import retention
 from service.broker import make_celery
@@ -20,10 +18,9 @@ from service.chores import Chore, Turn, keep_doing
 from service.database import Database, now
 from service.jobs.reconcile import JobReconciler
 from service.launchers.chosen import launcher_of, programs_of
-from service.metrics import tallies
 from service.runs import repository
 from service.runs.reconcile import Reconciler
-from service.runs.tables import SWEPT, WORKER
+from service.runs.tables import WORKER
 from service.settings import Settings
 from service.webhooks.courier import Courier
 
@@ -63,7 +60,7 @@ class Worker:
     def chores(self) -> list[Chore]:
         """Everything that is done again and again."""
         return [
-            Chore("sweep", settings.sweep_seconds, self.sweep, note=swept),
+            Chore("sweep", settings.sweep_seconds, self.sweep, note=repository.swept),
             Chore("outbox", settings.sweep_seconds, self.drain),
             Chore("jobs", settings.sweep_seconds, self.sweep_jobs),
             Chore("forget", 3600.0, self.forget),
@@ -114,12 +111,6 @@ class Worker:
         self._older_events = True
         await self.reconciler.forget_old()
         await retention.forget(self.database, settings, now())
-
-
-async def swept(session: AsyncSession, at: datetime) -> None:
-    """A sweep that began at `at` has seen everything: how far we are behind is told by it."""
-    await repository.beat(session, SWEPT, at)
-    await tallies.add(session, **{tallies.SWEEPS: 1, tallies.SWEEP_SECONDS: (now() - at).total_seconds()})
 
 
 @cache

@@ -71,7 +71,7 @@ LABELS: dict[str, str] = {
     + f"{', '.join(f'`{one}`' for one in BESIDE)}; of the loss: {', '.join(f'`{one}`' for one in LOSS_PARTS)}",
     "queue": "Celery's",
     "kind": "`draw` or `export`",
-    "project": f"at most {MOST_PROJECTS}; what is of more is added up under `{OTHERS}`",
+    "project": f"at most {MOST_PROJECTS}; what is of more is added up as `{OTHERS}`, budgets are left out",
     "period": "`day` or `month`, in UTC",
     "cause": "of an attempt's end, as the interface names it; `none` where it ended as it should",
     "accelerator": "as the recipe has it",
@@ -92,7 +92,7 @@ PROCESS = (
     Figure(
         "dayrun_http_request_seconds",
         H,
-        "Time to answer, to the end of the answer. OpenMetrics has exemplars: `request_id`, and `trace_id` where there is one.",
+        "Time to the end of the answer, of an event stream to its beginning. Exemplars: `request_id`, `trace_id` where there is one.",
         ("method", "route"),
         ANSWER_SECONDS,
     ),

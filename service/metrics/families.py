@@ -38,7 +38,7 @@ def histogram(name: str, bounds: Sequence[float], series: Mapping[tuple[str, ...
     made = HistogramMetricFamily(figure.name, figure.help, labels=figure.labels)
     for labels, one in series.items():
         buckets = [(f"{bound:g}" if bound % 1 else f"{bound:.1f}", count) for bound, count in zip(bounds, one.at_most, strict=True)]
-        made.add_metric(labels, [*buckets, ("+Inf", one.count)], round(one.sum, ROUNDED))
+        made.add_metric(labels, [*buckets, ("+Inf", one.number)], round(one.sum, ROUNDED))
     return made
 
 
@@ -76,13 +76,13 @@ def of_the_control_plane(found: Rows) -> Iterator[Metric]:
     sweeps, seconds = found.tallies.get(SWEEPS, 0.0), found.tallies.get(SWEEP_SECONDS, 0.0)
     yield SummaryMetricFamily(figure.name, figure.help, count_value=int(sweeps), sum_value=seconds)
     yield single("dayrun_lease_steals_total", found.tallies.get(LEASE_STEALS, 0.0))
-    yield single("dayrun_outbox_rows", found.outbox.count)
+    yield single("dayrun_outbox_rows", found.outbox.number)
     yield single("dayrun_outbox_oldest_seconds", age(found.at, found.outbox.since))
-    yield single("dayrun_webhook_deliveries_due", found.deliveries.count)
+    yield single("dayrun_webhook_deliveries_due", found.deliveries.number)
     yield single("dayrun_webhook_oldest_seconds", age(found.at, found.deliveries.since))
     places = [(kind, state) for kind in ("draw", "export") for state in ("queued", "working")]
     known = {place: found.jobs.get(place) for place in places}
-    yield family("dayrun_jobs", {place: one.count if one else 0 for place, one in known.items()})
+    yield family("dayrun_jobs", {place: one.number if one else 0 for place, one in known.items()})
     oldest = {(kind,): age(found.at, one.since if one else None) for (kind, state), one in known.items() if state == "queued"}
     yield family("dayrun_jobs_oldest_queued_seconds", oldest)
     named = {project: when.timestamp() for project, when in found.keys.items() if project in found.projects or project == "*"}
@@ -109,7 +109,7 @@ def of_money(found: Rows) -> Iterator[Metric]:
     project = {
         one: one if one in found.projects else OTHERS for one in {*(row.project_id for row in over), *(row[0] for row in found.held)}
     }
-    yield family("dayrun_attempts_total", added(((project[one.project_id], one.cause or ""), one.count) for one in over))
+    yield family("dayrun_attempts_total", added(((project[one.project_id], one.cause or ""), one.number) for one in over))
     yield family("dayrun_attempt_dollars_total", added(((project[one.project_id],), one.dollars) for one in over))
     seconds = added(((project[one.project_id],), one.accelerator_seconds) for one in over)
     yield family("dayrun_attempt_accelerator_seconds_total", seconds)

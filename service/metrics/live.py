@@ -52,7 +52,8 @@ def of_row(run: Live, at: datetime) -> Series:
     yield "dayrun_run_silent_seconds", (), seconds_since(newest(run), at)
     yield "dayrun_run_dollars", (), held_seconds(run, at) / 3600 * burn
     yield "dayrun_run_dollars_per_hour", (), burn
-    if (budget := (run.recipe.get("limits") or {}).get("dollars")) is not None:
+    limits: dict[str, float | None] = run.recipe.get("limits") or {}
+    if (budget := limits.get("dollars")) is not None:
         yield "dayrun_run_budget_dollars", (), budget
     if run.predicted_dollars is not None:
         yield "dayrun_run_planned_dollars", (), run.predicted_dollars

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -38,22 +39,23 @@ class Queue:
         """Messages are named by when they were sent (`service/queue.py`)."""
         assert self._folder is not None
         try:
-            sent = [int(file.name.partition("_")[0]) for file in self._folder.glob(f"[0-9]*.{QUEUE}.msg")]
+            names = os.listdir(self._folder)
         except OSError:
             return None
+        sent = [int(name.partition("_")[0]) for name in names if name[0].isdigit() and name.endswith(f".{QUEUE}.msg")]
         return Depth(len(sent), max(0.0, (time.time_ns() - min(sent)) / 1e9) if sent else 0.0)
 
     def _in_redis(self) -> Depth | None:
-        from redis import Redis  # with the first scrape: an API that starts is waited for
-        from redis.exceptions import RedisError
+        import redis  # with the first scrape: an API that starts is waited for
 
         try:
             if self._redis is None:
+                client: Any = redis.Redis
                 waits = {"socket_timeout": PATIENCE_SECONDS, "socket_connect_timeout": PATIENCE_SECONDS}
-                self._redis = Redis.from_url(str(self._address), **waits)
+                self._redis = client.from_url(str(self._address), **waits)
             asked: Any = self._redis.pipeline(transaction=False)
             messages, oldest = asked.llen(QUEUE).lindex(QUEUE, -1).execute()  # new ones are put in front
-        except (RedisError, OSError):
+        except (redis.RedisError, OSError):
             return None
         return Depth(messages, age_of(oldest, datetime.now(UTC)) if oldest else 0.0)
 

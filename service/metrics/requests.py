@@ -4,7 +4,7 @@ import re
 import time
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,6 +28,7 @@ def kept(name: str) -> Any:
     return made[figure.kind](figure.name, figure.help, figure.labels, registry=REGISTRY, **more)
 
 
+disable_created_metrics()  # when each series began: twice the series, and Prometheus' `rate` asks for none of them
 ProcessCollector(registry=REGISTRY)
 REQUESTS: Counter = kept("dayrun_http_requests_total")
 SECONDS: Histogram = kept("dayrun_http_request_seconds")

@@ -23,7 +23,6 @@ from service.projects.tables import ProjectRow
 from service.runs import repository as runs
 from service.runs.states import HOLDS_MACHINES, State
 from service.runs.tables import SWEPT, WORKER, HeartbeatRow, OutboxRow, RunRow
-from service.settings import Settings
 from service.usage import repository as ledger
 from service.usage.tables import UsageRow
 from service.webhooks.tables import DeliveryRow, WebhookRow
@@ -59,13 +58,13 @@ class Spread(NamedTuple):
     """A histogram: how many values are at most each bound, in order, how many there are, and their sum."""
 
     at_most: tuple[int, ...]
-    count: int
+    number: int
     sum: float
 
     def __add__(self, other: object) -> "Spread":
         assert isinstance(other, Spread)
         both = tuple(a + b for a, b in zip(self.at_most, other.at_most, strict=True))
-        return Spread(both, self.count + other.count, self.sum + other.sum)
+        return Spread(both, self.number + other.number, self.sum + other.sum)
 
 
 class Attempts(NamedTuple):
@@ -73,7 +72,7 @@ class Attempts(NamedTuple):
 
     project_id: str
     cause: str | None
-    count: int
+    number: int
     dollars: float
     accelerator_seconds: float
     waited: Spread
@@ -83,7 +82,7 @@ class Attempts(NamedTuple):
 class Waiting(NamedTuple):
     """How many, and since when the oldest."""
 
-    count: int
+    number: int
     since: datetime | None
 
 
@@ -110,7 +109,7 @@ class Rows:
     """Those with series of their own: the oldest, so that a counter never moves from one series to another."""
 
 
-async def look(session: AsyncSession, settings: Settings) -> Rows:
+async def look(session: AsyncSession) -> Rows:
     """Raises SQLAlchemyError while the database is away."""
     at = now()
     oldest = select(ProjectRow.id).order_by(ProjectRow.created_at, ProjectRow.id).limit(MOST_PROJECTS)
@@ -171,7 +170,7 @@ async def next_to_expire(session: AsyncSession, at: datetime) -> dict[str, datet
     """Project → when the next of its keys expires that is in use."""
     in_use = (KeyRow.revoked_at.is_(None), KeyRow.expires_at > at, KeyRow.last_used_at > at - USED_LATELY)
     rows = await session.execute(select(KeyRow.project_id, func.min(KeyRow.expires_at)).where(*in_use).group_by(KeyRow.project_id))
-    return {project_id or WHOLE_SERVICE: when for project_id, when in rows.all()}
+    return {project_id or WHOLE_SERVICE: when for project_id, when in rows.all() if when is not None}
 
 
 async def attempts(session: AsyncSession) -> list[Attempts]:
@@ -187,7 +186,7 @@ async def attempts(session: AsyncSession) -> list[Attempts]:
         *spread(UsageRow.waited_seconds, WAITS),
         *spread(UsageRow.start_seconds, STARTS),
     )
-    rows = (await session.execute(query.group_by(UsageRow.project_id, literal_column("ended_by")))).all()
+    rows: Any = (await session.execute(query.group_by(UsageRow.project_id, literal_column("ended_by")))).all()
     first, second = 5, 5 + len(WAITS) + 2
     return [
         Attempts(row[0], row[1], row[2], row[3] or 0.0, float(row[4] or 0.0), spread_of(row[first:second]), spread_of(row[second:]))
@@ -214,7 +213,7 @@ def spread_of(columns: Any) -> Spread:
     return Spread(tuple(int(one or 0) for one in at_most), count, float(total or 0.0))
 
 
-def seconds_between(session: AsyncSession, start: Any, end: Any) -> ColumnElement[float]:
+def seconds_between(session: AsyncSession, start: Any, end: Any) -> ColumnElement[Any]:
     if session.get_bind().dialect.name == "postgresql":
         return extract("epoch", end - start)
     return (func.julianday(end, type_=Float) - func.julianday(start, type_=Float)) * 86400.0

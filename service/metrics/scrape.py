@@ -46,7 +46,7 @@ async def looked(context: Context) -> Rows | None:
     """None while the database is away."""
     try:
         async with context.database.read() as session:
-            return await rows.look(session, context.settings)
+            return await rows.look(session)
     except SQLAlchemyError as error:
         log.warning("/metrics tells nothing of the database: %s", type(error).__name__)
         return None

@@ -4,7 +4,8 @@ Pure: the row's document before, what a look at the run folder found, the docume
 """
 
 from collections.abc import Iterable
-from typing import Any, Required, TypedDict
+from copy import deepcopy
+from typing import Required, TypedDict
 
 from dayrun.run_folder import Event, Metric
 from service.metrics.catalogue import MOST_RANKS, MOST_SCORES
@@ -45,7 +46,7 @@ def renewed(before: Figures | None, attempt: int, events: Iterable[Event], metri
 
     attempt: the run's newest. What an older one tells after a newer one has begun is left out.
     """
-    found: Figures = copied(before) if before else of_attempt(attempt)
+    found = deepcopy(before) if before else of_attempt(attempt)  # the session must see that the row has another document now
     for event in events:
         if event["attempt"] > found["attempt"]:
             found = kept_over_attempts(found, event["attempt"])
@@ -58,12 +59,6 @@ def renewed(before: Figures | None, attempt: int, events: Iterable[Event], metri
 
 def of_attempt(attempt: int) -> Figures:
     return {"attempt": attempt, "values": {}, "ranks": {}, "straggling": [], "scores": {}, "beside": {}, "troubles": {}}
-
-
-def copied(before: Figures) -> Figures:
-    """Deep enough to change: the row's own document must not change under its session."""
-    copy: Any = {name: value.copy() if isinstance(value, dict | list) else value for name, value in before.items()}
-    return copy
 
 
 def kept_over_attempts(before: Figures, attempt: int) -> Figures:
@@ -106,5 +101,5 @@ def take_line(found: Figures, line: Metric) -> None:
         found["values"][name] = value
     elif (part := name.removesuffix("_seconds")) in BESIDE:
         found["beside"][part] = found["beside"].get(part, 0.0) + value
-    elif name.startswith(RANK_SECONDS) and (rank := int(name.removeprefix(RANK_SECONDS))) < MOST_RANKS:
-        found["ranks"][str(rank)] = value
+    elif name.startswith(RANK_SECONDS) and (rank := name.removeprefix(RANK_SECONDS)).isdigit() and int(rank) < MOST_RANKS:
+        found["ranks"][rank] = value

@@ -13,7 +13,7 @@ from service.database import now, upsert
 from service.metrics import tallies
 from service.runs.placement import Code
 from service.runs.states import HOLDS_MACHINES, State
-from service.runs.tables import HeartbeatRow, MetricRow, OutboxRow, RunRow
+from service.runs.tables import SWEPT, HeartbeatRow, MetricRow, OutboxRow, RunRow
 
 ROWS_A_STATEMENT = 500
 """SQLite takes 32,766 variables in a statement."""
@@ -231,6 +231,12 @@ async def beat(session: AsyncSession, part: str, at: datetime | None = None) -> 
     """Note that `part` is at work, or was at `at`."""
     statement = upsert(session, HeartbeatRow).values(part=part, time=at or now())
     await session.execute(statement.on_conflict_do_update(index_elements=["part"], set_={"time": statement.excluded.time}))
+
+
+async def swept(at: datetime, session: AsyncSession) -> None:
+    """A sweep that began at `at` has seen everything: how far we are behind is told by it."""
+    await beat(session, SWEPT, at)
+    await tallies.add(session, **{tallies.SWEEPS: 1, tallies.SWEEP_SECONDS: (now() - at).total_seconds()})
 
 
 async def last_beat(session: AsyncSession, part: str) -> datetime | None:

@@ -19,12 +19,13 @@ from helm.boards import ask
 from helm.boards.ask import Reader, Refused, Window
 from helm.boards.draw import WIDTH, draw
 from service.parts import S3
+from service.prometheus import Prometheus
 from tests.conftest import Service, until
-from tests.dashboards.prometheus import SCRAPE_SECONDS, Prometheus
 from tests.dashboards.test_boards import BOARDS
 from tests.tiny import tiny_recipe, write_data
 from tests.trainer.test_shelves import upload
 
+SCRAPE_SECONDS = 1.0
 GPU = "there is no GPU, and so no DCGM exporter"
 PODS = "there is no Kubernetes, and so neither kube-state-metrics nor a kubelet"
 EMPTY: dict[tuple[str, str, str], str] = {
@@ -67,7 +68,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         certificate(folder / "proxy.pem")
         begin = time.time()
         service = Service(folder / "home", {"DAYRUN_ACCELERATORS": "8", "DAYRUN_CERTIFICATES": str(folder / "proxy.pem")})
-        prometheus = Prometheus(folder, service.url.removeprefix("http://"))
+        target = service.url.removeprefix("http://")
+        prometheus = Prometheus(folder, [target], SCRAPE_SECONDS, labels={"cluster": "here", "namespace": "dayrun"})
         prometheus.start()
         try:
             run = two_runs(service, data)
