@@ -85,6 +85,7 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs
 	@$(BIN)/python -m service.metrics_page
 	@$(BIN)/python -m service.check_api --check
 	@tests/compose/lint
+	@PYTHONPATH=. $(BIN)/python helm/dashboards.py --check
 	@tests/chart/lint
 
 lint-chart: $(VENV)/dev.stamp ## The chart alone: every values file through helm, kubeconform and kube-score; units, rules, page, schema (needs Go)
@@ -114,8 +115,9 @@ docs: $(VENV)/docs.stamp ## The docs as a site in build/site: every link checked
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	@echo "build/site/index.html; to look at it: python3 -m http.server -d build/site"
 
-chart: $(VENV)/dev.stamp ## Write what helm/dayrun has from the code anew: values.schema.json, README.md (needs Go)
+chart: $(VENV)/dev.stamp ## Write what helm/dayrun has from the code anew: values.schema.json, dashboards, README.md (needs Go)
 	@PYTHONPATH=. $(BIN)/python helm/values_schema.py --write
+	@PYTHONPATH=. $(BIN)/python helm/dashboards.py --write
 	@"$$(tools/go/install helm-docs)/helm-docs" --chart-search-root helm --log-level warning
 
 chromium: # the browser tests drive Debian's Chromium; elsewhere install one and set CHROMIUM

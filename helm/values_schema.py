@@ -190,6 +190,7 @@ class Rules(Shipped):
 
 class Dashboards(Shipped):
     namespace: Maybe
+    page: Annotated[str, StringConstraints(pattern=r"^https?://[^/].*[^/]$")]
 
 
 class Metrics(TypedDict):

@@ -22,15 +22,20 @@ RULES = ROOT / "helm" / "dayrun" / "rules"
 
 
 class Prometheus(Part):
-    """One that scrapes `targets` (HOST:PORT) every `seconds`, and evaluates all rules as often. key: for targets that want one."""
+    """One that scrapes `targets` (HOST:PORT) every `seconds`, and evaluates all rules as often.
+
+    key: for targets that want one. labels: what everything that is scraped gets, such as a cluster's `namespace`.
+    """
 
     name = "prometheus"
 
-    def __init__(self, folder: Path, targets: list[str], seconds: float = 5.0, key: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, targets: list[str], seconds: float = 5.0, key: str | None = None, labels: dict[str, str] | None = None
+    ) -> None:
         super().__init__(folder)
         self.url = f"http://127.0.0.1:{self.port}"
         every = f"{round(seconds * 1000)}ms"
-        job: dict[str, Any] = {"job_name": "dayrun", "static_configs": [{"targets": targets}]}
+        job: dict[str, Any] = {"job_name": "dayrun", "static_configs": [{"targets": targets, "labels": labels or {}}]}
         if key is not None:
             job["authorization"] = {"credentials": key}
         configuration = {
