@@ -121,7 +121,8 @@ def worker() -> Worker:
 
 @app.task(name="look", bind=True)
 def look(self: Any, id: str) -> None:
-    trace = (self.request.headers or {}).get(TRACE)
+    headers: dict[str, str] = self.request.headers or {}
+    trace = headers.get(TRACE)
     with tracing.span("look", trace, {"dayrun.id": id}, kind="consumer"):
         try:
             worker().run(worker().look(id))
