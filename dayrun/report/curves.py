@@ -11,6 +11,8 @@ from dayrun.report.markup import Markup, el
 
 WIDTH, HEIGHT = 520, 220
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 14, 30
+COLOURS = 4
+"""Classes c0, c1, … of the style sheet; with more lines they come again."""
 Dot = tuple[float, float]
 """Step, value."""
 
@@ -55,15 +57,15 @@ def chart(title: str, unit: str, lines: Sequence[Line], marks: Sequence[Mark] = 
     drawn = [*frame(x, y), *(mark(one, x) for one in marks if x.low <= one.step <= x.high)]
     for number, (line, mean) in enumerate(zip(cleaned, smoothed, strict=True)):
         if mean.dots is not line.dots:
-            drawn.append(stroke(line.dots, x, y, f"line faint c{number}"))
-        drawn.append(stroke(mean.dots, x, y, f"line c{number}"))
+            drawn.append(stroke(line.dots, x, y, f"line faint c{number % COLOURS}"))
+        drawn.append(stroke(mean.dots, x, y, f"line c{number % COLOURS}"))
     said = f"{title}: {', '.join(f'{line.name} from {short(line.dots[0][1])} to {short(line.dots[-1][1])}' for line in smoothed)}"
     picture = el("svg", *drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=said)
     return el("figure", caption, picture, class_="chart")
 
 
 def legend(lines: Sequence[Line]) -> list[Markup]:
-    return [el("span", line.name, class_=f"key c{n}") for n, line in enumerate(lines)] if len(lines) > 1 else []
+    return [el("span", line.name, class_=f"key c{n % COLOURS}") for n, line in enumerate(lines)] if len(lines) > 1 else []
 
 
 def x_axis(lines: Sequence[Line]) -> Axis:

@@ -18,6 +18,7 @@ STEPS_SHOWN, PROMPTS_SHOWN = 7, 12
 """Of one set: what a page of A4 holds."""
 CELL: Literal[128] = 128
 LARGE: Literal[256] = 256
+"""Pixels of a picture: of the newest step twice as many, since a reader looks at it closely, and paper is fine."""
 
 
 @dataclass(frozen=True)

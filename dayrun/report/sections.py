@@ -170,7 +170,7 @@ def drawn(facts: Facts) -> Markup:
 
 
 def sheet(one: SampleSheet) -> list[Child]:
-    """Prompts from top to bottom, steps from left to right; the newest step large."""
+    """Prompts from top to bottom, steps from left to right."""
     head = el("tr", el("th", "prompt", scope="col", class_="word"), [el("th", f"step {step:,}", scope="col") for step in one.steps])
     body: list[Markup] = []
     for row in one.rows:

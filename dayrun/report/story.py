@@ -1,7 +1,7 @@
 """What the facts of a run come to: its attempts and what each cost, whether its promises were kept, what went wrong. Pure."""
 
 import statistics
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from dayrun.answers import AttemptCost, CapLeft, Event
@@ -161,10 +161,6 @@ def score_names(facts: Facts) -> list[str]:
     """Evaluation's figures, without their parts by time."""
     families = ("validation_loss_", "fid_", "cmmd_", "dino_mmd_", "prompt_alignment_")
     return [name for name in sorted(facts.series) if name.startswith(families) and "_time_" not in name and facts.series[name]]
-
-
-def ended_or_seen(facts: Facts) -> datetime:
-    return facts.run.ended_at or facts.at
 
 
 def text(value: Any) -> str:
