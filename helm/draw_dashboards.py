@@ -1,6 +1,6 @@
 """`python helm/draw_dashboards.py http://127.0.0.1:9090 --minutes 10`: every dashboard as a picture, of what that Prometheus knows.
 
-It is how the pictures in docs/ were made, and a way to look at a change of a panel without a Grafana.
+It is how the pictures in docs/ were made, and a way to look at a change of a panel without a Grafana. `make watch` starts a Prometheus.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def main() -> None:
     told.add_argument("prometheus", help="its address")
     told.add_argument("--minutes", type=float, default=30.0, help="how far back the pictures begin")
     told.add_argument("--end", type=float, default=None, help="Unix seconds of their right edge; now by default")
-    told.add_argument("--scrape-seconds", type=float, default=15.0, help="how often that Prometheus scrapes")
+    told.add_argument("--scrape-seconds", type=float, default=5.0, help="how often that Prometheus scrapes")
     told.add_argument(
         "--choose", action="append", default=[], metavar="VARIABLE=VALUE", help="such as run=run_01…; the first of each list by default"
     )

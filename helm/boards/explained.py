@@ -19,7 +19,7 @@ metrics:
 ```
 
 The pictures below are no screenshots of Grafana: `python helm/draw_dashboards.py` asks a Prometheus what Grafana would ask it and draws
-the answers.
+the answers. Beside `make watch`: `PYTHONPATH=. .venv/bin/python helm/draw_dashboards.py http://127.0.0.1:PORT --minutes 10`.
 """
 
 
