@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
-from sqlalchemy import Engine, create_engine, insert
+from sqlalchemy import Engine, create_engine, insert, update
 from sqlalchemy.orm import Session
 
 from dayrun import builtin
 from dayrun.objects import Prefix
 from dayrun.rules import load
 from dayrun.run_folder import RunFolder
-from service.database import new_id
+from service.database import new_id, now
 from service.revisions import bring_up_to_date, sync_url
 from service.runs.states import State
 from service.runs.tables import MetricRow, RunRow
@@ -92,10 +92,53 @@ def curves(engine: Engine, run_id: str, points: int = 10_000) -> None:
         session.commit()
 
 
+SHEET = Path(__file__).parents[2] / "docs" / "images" / "demo.png"
+SHEET_LEFT, SHEET_TOP, SHEET_STRIDE, SHEET_SIDE, SHEET_STEPS, DEMO_SIDE = 185, 64, 80, 74, 277, 32
+"""Where the pictures of `make demo` lie on its contact sheet, in pixels, and how many steps lie between two columns."""
+
+
+def show_demo(home: Path, run_id: str, columns: int, *, running: bool) -> None:
+    """Let a run of `fill` have drawn what is in the first `columns` columns of the contact sheet of `make demo`, with curves as long."""
+    settings, at = Settings(home=home), (columns - 1) * SHEET_STEPS
+    engine = create_engine(sync_url(settings))
+    curves(engine, run_id, at)
+    live = {"state": State.RUNNING, "cause": None, "ended_at": None, "created_at": now(), "started_at": now(), "step_seconds": 0.25}
+    said = {"name": "demo", "total_steps": 10 * SHEET_STEPS, "step": at, **(live if running else {"state": State.SUCCEEDED, "cause": None})}
+    with Session(engine) as session:
+        session.execute(update(RunRow).where(RunRow.id == run_id).values(said))
+        session.commit()
+    engine.dispose()
+    folder, prompts = RunFolder(Prefix(settings.run_url(run_id))), builtin.get("demo")["samples"]["sets"][0]["prompts"]
+    with Image.open(SHEET) as opened:
+        sheet = opened.convert("RGB")
+    for column in range(columns):
+        drawn: list[tuple[str, Image.Image]] = []
+        for line, prompt in enumerate(prompts):
+            left, top = SHEET_LEFT + column * SHEET_STRIDE, SHEET_TOP + line * SHEET_STRIDE
+            picture = sheet.crop((left, top, left + SHEET_SIDE, top + SHEET_SIDE)).resize((DEMO_SIDE, DEMO_SIDE), Image.Resampling.BOX)
+            drawn.append((prompt, picture))
+        put(folder, column * SHEET_STEPS, drawn)
+
+
+def put(folder: RunFolder, step: int, drawn: list[tuple[str, Image.Image]]) -> None:
+    """Write the pictures of one step and their index, as a trainer does."""
+    images: list[Any] = []
+    for number, (prompt, picture) in enumerate(drawn):
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", compress_level=1)
+        file = f"preview-{number:05d}.png"
+        folder.put_sample_picture(step, file, buffer.getvalue())
+        same = {"set": "preview", "seed": 1000 + number, "guidance": 1.5, "steps": 24, "ema": True}
+        images.append({"file": file, "prompt": prompt, "width": picture.width, "height": picture.height, **same})
+    folder.put_sample_index(
+        {"step": step, "attempt": 1, "time": LATELY.timestamp(), "complete": True, "checkpoint": None, "images": images}
+    )
+
+
 def pictures(folder: RunFolder, prompts: int, steps: int, side: int = 64) -> None:
     """Each picture another colour, sharper with the step."""
     for at in range(steps):
-        images: list[Any] = []
+        drawn: list[tuple[str, Image.Image]] = []
         for number in range(prompts):
             hue = (number * 47) % 360
             picture = Image.new("RGB", (side, side), f"hsl({(hue + 150) % 360}, 40%, 80%)")
@@ -103,12 +146,5 @@ def pictures(folder: RunFolder, prompts: int, steps: int, side: int = 64) -> Non
             ImageDraw.Draw(picture).ellipse(
                 [side / 2 - reach, side / 2 - reach, side / 2 + reach, side / 2 + reach], f"hsl({hue}, 60%, 45%)"
             )
-            buffer = io.BytesIO()
-            picture.save(buffer, "PNG", compress_level=1)
-            file = f"preview-{number:05d}.png"
-            folder.put_sample_picture(at * 100, file, buffer.getvalue())
-            same = {"set": "preview", "seed": number, "guidance": 1.5, "steps": 24, "ema": True, "width": side, "height": side}
-            images.append({"file": file, "prompt": f"a thing of colour {hue} on a pale background, number {number}", **same})
-        folder.put_sample_index(
-            {"step": at * 100, "attempt": 1, "time": LATELY.timestamp(), "complete": True, "checkpoint": None, "images": images}
-        )
+            drawn.append((f"a thing of colour {hue} on a pale background, number {number}", picture))
+        put(folder, at * 100, drawn)

@@ -1,4 +1,4 @@
-"""The pictures of docs/page.md: `SCREENSHOTS` names their folder, `DEMO_HOME` a home that `make demo` has left; else one is filled."""
+"""The pictures of docs/page.md: `SCREENSHOTS` names their folder, `DEMO_HOME` a home with runs of `make demo`; else they are made up."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Open, comes_true, shot
-from tests.browser.filled import fill
+from tests.browser.filled import fill, show_demo
 from tests.service.inside import listening
 
 SCREEN = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", "device_scale_factor": 1}
@@ -28,7 +28,9 @@ def test_the_pictures_of_the_docs(tab: Open, tmp_path: Path):
     if demo := os.environ.get("DEMO_HOME"):
         shutil.copytree(demo, home, ignore=shutil.ignore_patterns("serve.json"))
     else:
-        fill(home, 60, prompts=12, steps=10)
+        ids = fill(home, 60)
+        show_demo(home, ids[-2], 11, running=False)
+        show_demo(home, ids[-1], 9, running=True)
     with listening(home, auth="none") as (url, _):
         for scheme in ("light", "dark"):
             page = tab(f"{url}/#/", color_scheme=scheme, **SCREEN)

@@ -89,7 +89,7 @@ export function listView(filters, look) {
   async function refresh() {
     const mine = pages
     const [first, last] = mine.asked && !table.hidden ? range() : [0, 0]
-    await mine.refresh(first)
+    await mine.refresh(first, Math.max(first, last - 1))
     if (mine !== pages) return true
     draw()
     return mine.items.slice(first, last || undefined).some(isActive)

@@ -35,10 +35,17 @@ export class Pages {
     this.#next = body.next
   }
 
-  // Ask again for the page that has the item at `index`.
-  async refresh(index) {
-    const id = this.items[index]?.id
-    const mark = this.#marks.findLast((one) => one.after === null || (id !== undefined && id < one.after))
+  // Ask again for the pages that have the items `first` and `last`.
+  async refresh(first, last = first) {
+    const marks = new Set([first, last].map((index) => this.#markOf(this.items[index]?.id)))
+    for (const mark of marks) if (this.#marks.includes(mark)) await this.#again(mark)
+  }
+
+  #markOf(id) {
+    return this.#marks.findLast((one) => one.after === null || (id !== undefined && id < one.after))
+  }
+
+  async #again(mark) {
     const { body, etag } = await ask(this.#address(mark.cursor), mark.etag ? { headers: { 'If-None-Match': mark.etag } } : {})
     if (body === null) return
     const last = body.next === null ? null : body.items.at(-1).id

@@ -39,6 +39,7 @@ export function newView(query) {
     el('div', { class: 'new' }, el('div', {}, top, el('div', { class: 'tools' }, find), form), aside),
   )
   let begun = false
+  let edits = 0
 
   async function refresh() {
     if (begun) return false
@@ -81,6 +82,7 @@ export function newView(query) {
 
   function stale() {
     plan = null
+    edits += 1
     start.disabled = true
     planned.classList.add('old')
     outdated.hidden = planned.querySelector('.plan') === null
@@ -112,10 +114,12 @@ export function newView(query) {
 
   async function makePlan() {
     const sent = asked()
+    const asOf = edits
     planIt.disabled = true
     clear()
     try {
       const { body, etag } = await ask('/runs:plan', { method: 'POST', body: sent })
+      if (asOf !== edits) return void (planIt.disabled = false) // the form has changed while it was planned: this is of another run
       plan = { body, etag, key: newKey(), sent }
       planned.classList.remove('old')
       outdated.hidden = true

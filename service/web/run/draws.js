@@ -6,11 +6,13 @@ import { show, thumbnail } from '../pictures.js'
 import { viewer } from './viewer.js'
 
 const SIDE = 144
+const CHECK_MS = 5000 // the service looks into the run's folder for its checkpoints
 const WORKING = ['queued', 'drawing']
 
 export function drawsView(id, look) {
   let asked = 0
-  let checkpointsAt
+  let checkedIn
+  let checkedAt = 0
   const prompts = el('textarea', { rows: 3, placeholder: 'a red apple on a blue background', 'data-testid': 'prompts', required: true, maxlength: 20_000 })
   const step = el('select', { 'data-testid': 'draw-step' })
   const seed = el('input', { type: 'number', min: 0, value: 0, step: 1, inputmode: 'numeric' })
@@ -51,8 +53,9 @@ export function drawsView(id, look) {
   let draws = []
   let known = -1
   async function refresh(run) {
-    if (run.progress.step !== checkpointsAt || !form.isConnected) {
-      checkpointsAt = run.progress.step
+    if (run.state !== checkedIn || Date.now() - checkedAt > CHECK_MS) {
+      checkedIn = run.state
+      checkedAt = Date.now()
       const { items } = await get(`/runs/${id}/checkpoints`)
       form.hidden = items.length === 0
       waits.hidden = items.length > 0
