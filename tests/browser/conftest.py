@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.conftest import PATIENCE_SECONDS, until
 from tests.tiny import tiny_recipe, write_data
@@ -25,6 +25,7 @@ Open = Callable[..., Page]
 def browser() -> Iterator[Browser]:
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     assert program, "tests/browser needs Chromium: install it, or set CHROMIUM"
+    expect.set_options(timeout=PATIENCE_SECONDS * 1000)  # a training begins when it begins
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield opened

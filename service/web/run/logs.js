@@ -19,7 +19,7 @@ export function logsPanel(id) {
   const stick = el('input', { type: 'checkbox', checked: true })
   const save = el('button', { onclick: () => download(`/runs/${id}/logs?${query()}`, `${id}-${which.value.replace('/', '-')}.log`) }, 'Download')
   const said = el('span', { class: 'quiet', role: 'status' })
-  const view = el('pre', { class: 'log', tabindex: 0, 'aria-label': 'Log', 'data-testid': 'log' })
+  const view = el('pre', { class: 'log', role: 'log', tabindex: 0, 'aria-label': 'Log', 'data-testid': 'log' })
   const none = el('p', { class: 'quiet' }, 'Nothing has been launched yet.')
   const tools = el('div', { class: 'tools' }, which, search, el('label', { class: 'check' }, stick, 'Follow the end'), save, said)
   const element = el('section', { 'aria-label': 'Logs' }, tools, none, view)
