@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.conftest import PATIENCE_SECONDS, ROOT, without_settings
+from dayrun.client import Client
+from tests.conftest import PATIENCE_SECONDS, ROOT, until, without_settings
 from tests.docs.blocks import DOCS, Block, blocks_of
 from tests.tiny import write_data
 
@@ -96,6 +97,7 @@ def test_every_block_does_what_it_says(reader: Reader):
                 assert "succeeded" in done.stdout
     finally:
         if service is not None:
+            end_every_run(reader)
             service.send_signal(signal.SIGINT)
             service.wait(PATIENCE_SECONDS)
     check_what_was_said(reader, said)
@@ -139,6 +141,13 @@ def serving(reader: Reader) -> subprocess.Popen[str]:
     home, port = reader.environment["HOME"], reader.environment["DAYRUN_PORT"]
     assert "".join(told) == shown.replace("/home/you", home).replace("8765", port)
     return service
+
+
+def end_every_run(reader: Reader) -> None:
+    """Where a block failed, the page's own cancel was never typed, and a run outlives its service."""
+    with Client(f"http://127.0.0.1:{reader.environment['DAYRUN_PORT']}") as client:
+        for one in client.cancel_runs(project="default"):
+            until(lambda id=one.id: client.run(id).over, f"{one.id} to be over")
 
 
 def python(reader: Reader, block: Block) -> subprocess.CompletedProcess[str]:
