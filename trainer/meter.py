@@ -174,7 +174,7 @@ class Meter:
             dollars=self.dollars,
             **parts_of_loss,
             **{name: float(mean) for name, mean in zip(BIN_NAMES, by_noise[0] / by_noise[1], strict=True)},
-            **dict(zip(done, by_loaders, strict=True)),
+            **{name: total for name, total in zip(done, by_loaders, strict=True) if total},  # most runs have no cache
         )
 
     def _name_stragglers(self, step: int, own_seconds: list[float], steps: int) -> None:

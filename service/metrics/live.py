@@ -8,7 +8,7 @@ from prometheus_client.core import Metric
 
 from service.metrics.catalogue import LIVE
 from service.metrics.families import family
-from service.metrics.names import AS_THEY_ARE, CACHE_READS, LOSS_PARTS, NOISE, PARTS
+from service.metrics.names import AS_THEY_ARE, CACHE_READS, LOADED, LOSS_PARTS, NOISE, PARTS
 from service.metrics.rows import Live
 
 Series = Iterator[tuple[str, tuple[str, ...], float]]
@@ -91,6 +91,8 @@ def of_whole_run(run: Live, figures: dict[str, Any], at: datetime) -> Series:
 
 def of_attempt(run: Live, figures: dict[str, Any], at: datetime) -> Series:
     values: dict[str, float] = figures["values"]
+    if "samples_read" in values:  # a counter that first appears when it rises has risen unseen
+        values = dict.fromkeys(LOADED, 0.0) | values
     for theirs, ours in AS_THEY_ARE.items():
         if theirs in values:
             yield ours, (), values[theirs]

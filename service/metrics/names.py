@@ -44,6 +44,8 @@ AS_THEY_ARE = {
 """The trainer's name → ours, where nothing but the name changes."""
 CACHE_READS = {"cache_hits": "hit", "cache_waits": "wait"}
 """The trainer's name → the label `result`."""
+LOADED = ("samples_read", "bad_samples", *CACHE_READS, "cache_wait_seconds", "cache_fetched_bytes", "cache_fetched_shards", "store_retries")
+"""What the loaders did; the trainer leaves out what is 0."""
 KEPT = frozenset(
     {
         *AS_THEY_ARE,

@@ -68,7 +68,17 @@ def trains(house: House, run: dict[str, Any], attempt: int = 1, step: int = 10, 
 async def test_a_live_run_has_series_that_go_with_its_attempt(house: House):
     run = await house.post(accelerators=2, dollars=50.0)
     await house.sweep()
-    trains(house, run, loss=0.5, step_seconds=2.0, data_wait_seconds=0.25, own_seconds_rank_1=1.5, loss_time_0_30=0.1, cache_hits=7.0)
+    trains(
+        house,
+        run,
+        loss=0.5,
+        step_seconds=2.0,
+        data_wait_seconds=0.25,
+        own_seconds_rank_1=1.5,
+        loss_time_0_30=0.1,
+        samples_read=64.0,
+        cache_hits=7.0,
+    )
     await house.sweep()
     told, own = await scraped(house.http), {"run": run["id"]}
     assert told("dayrun_run_info", **own, name=run["name"], project="default", accelerator="cpu") == 1
@@ -78,6 +88,8 @@ async def test_a_live_run_has_series_that_go_with_its_attempt(house: House):
     assert told("dayrun_run_loss_by_noise", **own, noise="0_30") == 0.1
     assert told("dayrun_run_rank_step_seconds", **own, rank="1") == 1.5
     assert told("dayrun_run_cache_reads_total", **own, result="hit") == 7
+    assert told("dayrun_run_cache_reads_total", **own, result="wait") == 0
+    assert told("dayrun_run_samples_read_total", **own) == 64
     assert told("dayrun_run_troubles_total", **own, type="step_skipped") == 1
     assert (told("dayrun_run_step", **own), told("dayrun_run_steps_planned", **own)) == (10, 10**8)
     assert told("dayrun_run_eta_seconds", **own) == (10**8 - 10) * 2.0

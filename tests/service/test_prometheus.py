@@ -44,6 +44,7 @@ def test_every_rule_and_alert_is_evaluated_on_a_real_run_and_none_fires(watched:
     service.client.cancel(ended.id)
     until(lambda: not prometheus.query("dayrun_run_info"), "the series of the run to end with it")
     run = service.client.create_run(tiny_recipe(tiny_data, steps=100_000, checkpoints={"every": 50}))
+    until(lambda: prometheus.query("dayrun_sweep_seconds_count > 0 and dayrun_reconcile_lag_seconds >= 0"), "a sweep to be told of")
     wanted = RECORDS.keys() - WITHOUT_DATA.keys()
     until(lambda: not {record for record in wanted if not prometheus.query(record)}, "every recorded series to have data")
     for rule in EVERY:

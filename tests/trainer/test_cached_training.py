@@ -65,7 +65,7 @@ def test_data_from_a_store_train_the_same_run(stored: str, tiny_data: Path, tmp_
     assert told["cache_fetched_bytes"] >= sum(shard.stat().st_size for shard in shards)
     assert told["cache_hits"] + told["cache_waits"] >= len(shards)
     assert told["samples_read"] >= 20 * BATCH
-    assert told["bad_samples"] == 0
+    assert "bad_samples" not in told  # there was none
 
 
 def test_a_cache_that_cannot_work_is_refused_with_the_number_that_would_and_that_one_works(stored: str, tmp_path: Path):
