@@ -25,7 +25,7 @@ def main() -> None:
     )
     told.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "dashboards")
     told.add_argument("names", nargs="*", help="of files in helm/dayrun/dashboards; all by default")
-    wanted = told.parse_args()
+    wanted = told.parse_intermixed_args()
     end = time.time() if wanted.end is None else wanted.end
     window = Window(end - 60 * wanted.minutes, end, wanted.scrape_seconds)
     chosen = dict(one.split("=", 1) for one in wanted.choose)

@@ -115,7 +115,7 @@ def empty(seen: Seen, name: str) -> set[tuple[str, str, str]]:
 def test_every_query_of_every_panel_finds_data_or_is_listed_with_the_reason(seen: Seen, name: str):
     listed = {key for key in EMPTY if key[0] == name}
     try:
-        until(lambda: empty(seen, name) <= listed, f"queries of {name} to find data", patience=60, pause=1.0)
+        until(lambda: empty(seen, name) <= listed, f"queries of {name} to find data", pause=1.0)
     except AssertionError as error:
         raise AssertionError(f"find nothing, and are not listed: {sorted(empty(seen, name) - listed)}") from error
     assert empty(seen, name) == listed, "finds data, too: take it off the list"
