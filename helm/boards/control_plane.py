@@ -18,6 +18,9 @@ def rate(counter: str, *labels: str, matchers: str = "") -> str:
 FAILURES = rate("dayrun_http_requests_total", matchers=FAILED)
 
 
+CERTIFICATES = f"min by (file) ({whole('dayrun_certificate_expiry_timestamp_seconds', 'file')}) - time()"
+
+
 def answered_within(share: float, *labels: str) -> str:
     return f"histogram_quantile({share}, {rate(f'{SECONDS}_bucket', 'le', *labels, matchers=ASKED)})"
 
@@ -251,7 +254,7 @@ def stores() -> list[Panel]:
             "s",
             "The next API key of each project, of those in use, and the certificates that the settings name.",
             Query(f"min by (project) ({whole('dayrun_key_expiry_timestamp_seconds', 'project')}) - time()", "key: {{project}}"),
-            Query(f"min by (file) ({whole('dayrun_certificate_expiry_timestamp_seconds', 'file')}) - time()", "{{file}}"),
+            Query(f'label_replace({CERTIFICATES}, "file", "$1", "file", ".*/(.+)")', "{{file}}"),
             span=6,
             steps=[(3 * 86400, "orange"), (14 * 86400, "green")],
             first="red",
