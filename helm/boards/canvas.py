@@ -72,7 +72,7 @@ class Canvas:
                     self._draw.line(piece, colour, round(width * SCALE))
                 left -= end - done
                 done = end
-                if left <= 0:
+                if left < 1e-6:  # what is left may be too little to get on by
                     on, left = not on, dash * SCALE
 
     def area(self, points: Sequence[tuple[float, float]], colour: str, opacity: float) -> None:
@@ -103,7 +103,7 @@ class Canvas:
     def finished(self) -> Image.Image:
         """At its own size, with 256 colours."""
         size = (self.image.width // SCALE, self.image.height // SCALE)
-        return self.image.resize(size, Image.Resampling.LANCZOS).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        return self.image.resize(size, Image.Resampling.LANCZOS).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 def see_through(colour: str, opacity: float) -> tuple[int, int, int, int]:

@@ -18,6 +18,10 @@ def rate(counter: str, *labels: str, matchers: str = "") -> str:
 FAILURES = rate("dayrun_http_requests_total", matchers=FAILED)
 
 
+IN_VIEW = f"sum by (le, method, route) (increase({SECONDS}_bucket{{$where,{ASKED}}}[$__range]))"
+CERTIFICATES = f"min by (file) ({whole('dayrun_certificate_expiry_timestamp_seconds', 'file')}) - time()"
+
+
 def answered_within(share: float, *labels: str) -> str:
     return f"histogram_quantile({share}, {rate(f'{SECONDS}_bucket', 'le', *labels, matchers=ASKED)})"
 
@@ -116,8 +120,8 @@ def requests() -> list[Panel]:
         bars(
             "Slowest routes",
             "s",
-            "Nine of ten requests of a route are answered within this time; the ten slowest.",
-            Query(f"topk(10, {answered_within(0.9, 'method', 'route')} > 0)", "{{method}} {{route}}"),
+            "In the time in view, nine of ten requests of a route were answered within this time; the ten slowest.",
+            Query(f"topk(10, histogram_quantile(0.9, {IN_VIEW}) > 0)", "{{method}} {{route}}"),
             span=12,
             steps=[(0.5, "orange"), (2, "red")],
         ),
@@ -251,7 +255,7 @@ def stores() -> list[Panel]:
             "s",
             "The next API key of each project, of those in use, and the certificates that the settings name.",
             Query(f"min by (project) ({whole('dayrun_key_expiry_timestamp_seconds', 'project')}) - time()", "key: {{project}}"),
-            Query(f"min by (file) ({whole('dayrun_certificate_expiry_timestamp_seconds', 'file')}) - time()", "{{file}}"),
+            Query(f'label_replace({CERTIFICATES}, "file", "$1", "file", ".*/(.+)")', "{{file}}"),
             span=6,
             steps=[(3 * 86400, "orange"), (14 * 86400, "green")],
             first="red",

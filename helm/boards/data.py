@@ -15,9 +15,8 @@ def rate(counter: str, matchers: str = "") -> str:
 
 
 def opened(matchers: str = "") -> str:
-    """Shards opened a second by run; hits and waits are series of their own, which copies of the service tell alike."""
-    both = f"max by (run, result) (rate(dayrun_run_cache_reads_total{{$where{',' if matchers else ''}{matchers}}}[$__rate_interval]))"
-    return f"sum by (run) ({both})"
+    """Shards that the attempt has opened by run; hits and waits are series of their own, which copies of the service tell alike."""
+    return f"sum by (run) ({of_runs('dayrun_run_cache_reads_total', 'result', matchers=matchers)})"
 
 
 def ours(figures: str) -> str:
@@ -67,7 +66,8 @@ def at_a_glance() -> list[Panel]:
         number(
             "Shards that lay in the cache",
             "percentunit",
-            "Of the shards that were opened, how many needed no wait. The first epoch of a cold cache is slow by nature.",
+            "Of the shards that the attempts under way have opened, how many needed no wait. The first epoch of a cold cache is slow "
+            "by nature.",
             Query(f"sum({ours(opened(HIT))}) / (sum({ours(opened())}) > 0)"),
             span=6,
             steps=[(0.5, "orange"), (0.9, "green")],

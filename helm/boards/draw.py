@@ -115,7 +115,8 @@ def _lines(canvas: Canvas, box: Box, panel: dict[str, Any], answers: list[Answer
         return
     stacked = (custom.get("stacking") or {}).get("mode") == "normal"
     log = (custom.get("scaleDistribution") or {}).get("type") == "log"
-    drawn = _stacked(series, [one for one in series if not _own(field, one.name, "custom.stacking")]) if stacked else series
+    stack = {one.name for one in series if not _own(field, one.name, "custom.stacking")}
+    drawn = _stacked(series, [one for one in series if one.name in stack]) if stacked else series
     low, high = _range(drawn, defaults, always_zero=stacked, log=log)
     _axes(canvas, plot, window, low, high, defaults["unit"], log)
     for time, colour in marks:
@@ -136,7 +137,12 @@ def _lines(canvas: Canvas, box: Box, panel: dict[str, Any], answers: list[Answer
             points = _points(Series(one.labels, one.name, piece), plot, window, low, high, log)
             points = _stairs(points) if stairs else points
             if filled:
-                canvas.area([(points[0][0], plot.bottom), *points, (points[-1][0], plot.bottom)], colours[one.name], filled)
+                floor = [(points[-1][0], plot.bottom), (points[0][0], plot.bottom)]
+                if stacked and place and drawn[place - 1].name in stack:  # it stands on the one below
+                    below = Series(one.labels, one.name, [at for at in drawn[place - 1].points if piece[0][0] <= at[0] <= piece[-1][0]])
+                    under = _points(below, plot, window, low, high, log)
+                    floor = list(reversed(_stairs(under) if stairs else under)) or floor
+                canvas.area([*points, *floor], colours[one.name], filled)
             if len(points) == 1:
                 canvas.dot(*points[0], 2, colours[one.name])
             else:
@@ -170,7 +176,7 @@ def _axes(canvas: Canvas, plot: Box, window: Window, low: float, high: float, un
         if low <= value <= high:
             y = _up(value, plot, low, high, log)
             canvas.line([(plot.left, y), (plot.right, y)], GRID, 1)
-            canvas.text(plot.left - 6, y, shown(value, unit), 10, MUTED, 48, "rm")
+            canvas.text(plot.left - 6, y, shown(value, "none" if unit.startswith("suffix:") else unit), 10, MUTED, 48, "rm")
     span = window.end - window.begin
     step = next(
         step

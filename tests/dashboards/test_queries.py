@@ -65,6 +65,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             patched.setenv(name, value)
         data = write_data(folder / "data", infinite={3})
         upload(data, "s3://tiny/data")
+        upload(write_data(folder / "clean"), "s3://tiny/clean")  # a score that is no number would be nothing to see
         certificate(folder / "proxy.pem")
         begin = time.time()
         service = Service(folder / "home", {"DAYRUN_ACCELERATORS": "8", "DAYRUN_CERTIFICATES": str(folder / "proxy.pem")})
@@ -91,7 +92,13 @@ def two_runs(service: Service, data: Path) -> Run:
     url = "s3://tiny/data"
     endless: dict[str, Any] = {
         "data": {"sources": [{"url": url}], "threads": 1, "cache": {"folder": str(service.home / "cache")}},
-        "evaluation": {"every": 100, "metrics": ["validation_loss"], "validation_samples": 8, "guidance": 1.0, "reference": url},
+        "evaluation": {
+            "every": 100,
+            "metrics": ["validation_loss"],
+            "validation_samples": 8,
+            "guidance": 1.0,
+            "reference": "s3://tiny/clean",
+        },
         "limits": {"dollars": 1e6},
     }
     run = client.create_run(tiny_recipe(url, steps=1_000_000, **endless))
