@@ -71,6 +71,21 @@ def run(recipe: dict, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return folder
 
 
+def test_a_score_that_is_no_number_is_named_and_left_out(tmp_path: Path):
+    data, reference = write_data(tmp_path / "data"), write_data(tmp_path / "reference", infinite=range(64))
+    evaluation = {"every": 12, "guidance": 1.0, "metrics": ["validation_loss"], "reference": str(reference), "validation_samples": 8}
+    folder = RunFolder(Prefix(tmp_path / "run"))
+    assert train_here(tiny_recipe(data, steps=12, processes=1, evaluation=evaluation), folder) == 0
+
+    def refused(constant: str) -> float:
+        raise AssertionError(f"{constant} is no JSON")
+
+    report = json.loads(folder.prefix.get(f"evaluations/{12:08d}.json"), parse_constant=refused)
+    assert report["complete"]
+    assert "validation_loss_8" in report["no_numbers"]
+    assert not set(report["no_numbers"]) & set(report["metrics"])
+
+
 def metrics(folder: RunFolder, step: int) -> dict[str, float]:
     return {m["name"]: m["value"] for m in folder.metrics() if m["step"] == step and m["name"].endswith("_40")}
 

@@ -2,6 +2,7 @@
 and the validation loss. What is known so far stands in evaluations/<step>.json at any moment; with the last metric it is complete.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,13 @@ PUT_SECONDS = 10.0
 
 Features = dict[str, Tensor]
 """By network: (n, d) float32 on the CPU, in order; on rank 0 only, empty elsewhere."""
+
+
+def numbers(metrics: dict[str, float], report: dict[str, Any]) -> dict[str, float]:
+    """Those that are numbers, for JSON has no way to say what a model that diverged is worth; the report names the others."""
+    if others := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        report["no_numbers"] = report.get("no_numbers", []) + others
+    return {name: value for name, value in metrics.items() if name not in others}
 
 
 def with_count(metric: str, images: int) -> str:
@@ -136,7 +144,7 @@ class Evaluator:
         if "validation_loss" in self._fields.metrics:
             samples = min(self._fields.validation_samples, len(reference))
             losses = validation_loss(model, self._autoencoder, recipe, reference, samples, self._world)
-            metrics |= {with_count(name, samples): value for name, value in losses.items()}
+            metrics |= numbers({with_count(name, samples): value for name, value in losses.items()}, report)
             report |= {"validation_samples": samples}
         if set(self._fields.metrics) == {"validation_loss"}:
             return metrics
@@ -165,7 +173,7 @@ class Evaluator:
         if ours is None:
             return None
         distances = self._world.agree(self._compare(self._real[pixels], ours) if self._world.leads else None)
-        return metrics | {with_count(name, self._fields.images): value for name, value in distances.items()}
+        return metrics | numbers({with_count(name, self._fields.images): value for name, value in distances.items()}, report)
 
     def _compare(self, real: Features, drawn: Features) -> dict[str, float]:
         found: dict[str, float] = {}
