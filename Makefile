@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN_REQUIREMENTS := requirements/service.txt requirements/trainer.txt requirements/demo.txt
 export PYTHONUTF8 := 1
+# uv leaves bytecode to the first import, and where that may not write (PYTHONDONTWRITEBYTECODE) every process would compile torch anew
+export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve stack test test-long test-cluster test-kueue cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema chromium parts cluster-parts clean
@@ -18,16 +20,15 @@ $(BIN)/uv: requirements/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@touch $@
 
-# bytecode at once: uv leaves it to the first import, and where that may not write (PYTHONDONTWRITEBYTECODE) every process compiles torch anew
 $(VENV)/run.stamp: $(BIN)/uv $(RUN_REQUIREMENTS) pyproject.toml
 	@echo "environment: torch, transformers, fastapi, celery, … (about 6 GB on disk, once)"
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes $(addprefix -r ,$(RUN_REQUIREMENTS))
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes $(addprefix -r ,$(RUN_REQUIREMENTS))
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q dayrun service trainer demo k8s
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
 demo: $(VENV)/run.stamp ## A small model learns to draw on this machine: MINUTES=9.25, PROMPTS='a red apple on a blue background;…'

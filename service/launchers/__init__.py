@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from dayrun.plan import Finding, Verdict
+from dayrun.plan import Change, Finding, Verdict
 from dayrun.recipe import Recipe
 from dayrun.recipe_errors import RecipeError
 from dayrun.run_folder import Cause
@@ -73,6 +73,10 @@ class Unsuitable(Exception):
     @property
     def error(self) -> RecipeError:
         return RecipeError(self.at, self.value, self.because, self.nearest)
+
+    @property
+    def changes(self) -> list[Change]:
+        return [Change(at=self.at, value=value) for value in self.nearest]
 
 
 class Launcher(Protocol):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from dayrun.plan import Change, Finding, Verdict
+from dayrun.plan import Finding, Verdict
 from dayrun.recipe import Recipe
 from dayrun.run_folder import Cause
 from k8s.api import Api, Away, Refused
@@ -143,8 +143,7 @@ class KubernetesLauncher:
             with suitable():
                 return quick(self._api, self._profile, self._attempt(order), seconds)
         except Unsuitable as error:
-            nearest = [Change(at=error.at, value=value) for value in error.nearest]
-            return [Finding(check="manifest", level="no", at=error.at, because=error.because, nearest=nearest)]
+            return [Finding(check="manifest", level="no", at=error.at, because=error.because, nearest=error.changes)]
 
     def _attempt(self, order: Order) -> Attempt:
         hardware = self._profile.hardware.get(order.recipe.hardware.accelerator)

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dayrun.plan import Change, Finding, Verdict
+from dayrun.plan import Finding, Verdict
 from dayrun.recipe import Recipe
 from service.launchers import Launched, Observation, Order, Unsuitable
 from service.launchers.watched import ROOT, WatchedCommand
@@ -51,13 +51,15 @@ class LocalLauncher:
         return {"launcher": "local", "command": command, "environment": environment, "log": str(log)}
 
     def must_suit(self, recipe: Recipe) -> None:
-        hardware, gpus = recipe.hardware, gpus_here()
+        hardware = recipe.hardware
         if hardware.nodes > 1:
             because = "runs start on the service's own machine, which is one node; a cluster has more (docs/operations.md)"
             raise Unsuitable("/hardware/nodes", hardware.nodes, because, [1])
-        if hardware.accelerator != "cpu" and not gpus:
+        if hardware.accelerator == "cpu":
+            return
+        if not (gpus := gpus_here()):
             raise Unsuitable("/hardware/accelerator", hardware.accelerator, "this machine has no NVIDIA GPU", ["cpu"])
-        if hardware.accelerator != "cpu" and hardware.processes_per_node > gpus:
+        if hardware.processes_per_node > gpus:
             because = f"one process a GPU, and this machine has {gpus}"
             raise Unsuitable("/hardware/processes_per_node", hardware.processes_per_node, because, [gpus])
 
@@ -65,8 +67,7 @@ class LocalLauncher:
         try:
             self.must_suit(order.recipe)
         except Unsuitable as error:
-            nearest = [Change(at=error.at, value=value) for value in error.nearest]
-            return [Verdict(about="cluster", level="no", at=error.at, because=error.because, nearest=nearest)]
+            return [Verdict(about="cluster", level="no", at=error.at, because=error.because, nearest=error.changes)]
         return []
 
     def preflight(self, order: Order, with_nodes: bool) -> list[Finding]:
