@@ -8,7 +8,7 @@ export PYTHONUTF8 := 1
 export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve stack test test-long test-cluster test-kueue cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema chromium parts cluster-parts clean
+.PHONY: help demo serve stack watch test test-long test-cluster test-kueue test-compose cluster-up cluster-down images lint lint-chart chart format bench bench-gpu bench-cluster requirements schema docs chromium parts cluster-parts clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
+$(VENV)/docs.stamp: $(BIN)/uv requirements/docs.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/docs.txt
+	@touch $@
+
 demo: $(VENV)/run.stamp ## A small model learns to draw on this machine: MINUTES=9.25, PROMPTS='a red apple on a blue background;…'
 	@$(BIN)/python -m demo $(if $(MINUTES),--minutes $(MINUTES)) $(if $(PROMPTS),--prompts "$(PROMPTS)") $(DEMO_FLAGS)
 
@@ -39,6 +43,9 @@ serve: $(VENV)/run.stamp ## The service with all its parts on http://127.0.0.1:8
 
 stack: $(VENV)/dev.stamp parts ## Postgres, Valkey and S3 on free ports of this machine until Ctrl-C; prints the settings that use them
 	@$(BIN)/python -m service.stack
+
+watch: $(VENV)/dev.stamp parts ## The service as `make serve` has it, and a Prometheus beside it with every rule and alert
+	@$(BIN)/python -m service.prometheus
 
 test: $(VENV)/dev.stamp chromium parts ## Every test but the long ones, a quarter of an hour on two cores at most
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
@@ -53,6 +60,9 @@ test-cluster: $(VENV)/dev.stamp parts ## The tests on a real Kubernetes: the one
 test-kueue: $(VENV)/dev.stamp parts cluster-parts ## Runs admitted by a real Kueue, on the test cluster
 	@$(BIN)/python -m pytest -m kueue tests/cluster $(PYTEST_FLAGS)
 
+test-compose: $(VENV)/dev.stamp ## docker compose up, a run and its pictures, a restart of the worker, and down again (needs Docker Compose)
+	@$(BIN)/python tests/compose/run.py
+
 cluster-up: cluster-parts ## A whole Kubernetes of one node on this machine: NODES=4 simulated ones of eight H200 beside it
 	@tests/cluster/boot/up.sh $(NODES)
 
@@ -63,7 +73,7 @@ images: cluster-parts ## Build the images of service, trainer and the tests' par
 	@tests/cluster/boot/build.sh
 	@tests/cluster/boot/images.sh
 
-lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release; the chart
+lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs and interface against the code and the last release; compose file, chart
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
@@ -73,7 +83,10 @@ lint: $(VENV)/dev.stamp ## ruff, pyright, import rules; migrations, schema, docs
 	@$(BIN)/python -m dayrun.schema --check
 	@$(BIN)/python -m service.settings_page
 	@$(BIN)/python -m service.access_page --check
+	@$(BIN)/python -m service.metrics_page
 	@$(BIN)/python -m service.check_api --check
+	@tests/compose/lint
+	@PYTHONPATH=. $(BIN)/python helm/dashboards.py --check
 	@tests/chart/lint
 
 lint-chart: $(VENV)/dev.stamp ## The chart alone: every values file through helm, kubeconform and kube-score; units, rules, page, schema (needs Go)
@@ -92,14 +105,20 @@ bench-gpu: $(VENV)/dev.stamp ## The small model on one GPU at 512 and 1024 px: m
 bench-cluster: $(VENV)/dev.stamp cluster-up ## What a cluster costs us and we cost it, on the test cluster
 	@$(BIN)/python bench/on_cluster/scale.py
 
-schema: $(VENV)/dev.stamp ## Write what docs/ has from the code anew: schema, fields, worked estimate, settings, roles, OpenAPI
+schema: $(VENV)/dev.stamp ## Write what docs/ has from the code anew: schema, fields, worked estimate, settings, roles, metrics, OpenAPI
 	@$(BIN)/python -m dayrun.schema --write
 	@$(BIN)/python -m service.settings_page --write
 	@$(BIN)/python -m service.access_page --write
+	@$(BIN)/python -m service.metrics_page --write
 	@$(BIN)/python -m service.check_api --write
 
-chart: $(VENV)/dev.stamp ## Write what helm/dayrun has from the code anew: values.schema.json, README.md (needs Go)
+docs: $(VENV)/docs.stamp ## The docs as a site in build/site: every link checked, nothing loaded from elsewhere
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "build/site/index.html; to look at it: python3 -m http.server -d build/site"
+
+chart: $(VENV)/dev.stamp ## Write what helm/dayrun has from the code anew: values.schema.json, dashboards, README.md (needs Go)
 	@PYTHONPATH=. $(BIN)/python helm/values_schema.py --write
+	@PYTHONPATH=. $(BIN)/python helm/dashboards.py --write
 	@"$$(tools/go/install helm-docs)/helm-docs" --chart-search-root helm --log-level warning
 
 chromium: # the browser tests drive Debian's Chromium; elsewhere install one and set CHROMIUM
@@ -107,13 +126,14 @@ chromium: # the browser tests drive Debian's Chromium; elsewhere install one and
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }; } || \
 	  { echo "tests/browser needs Chromium: install it (Debian: apt-get install chromium) or set CHROMIUM=/path/to/it" >&2; exit 1; }
 
-parts: # the tests start a Postgres, a Redis or Valkey, and a PgBouncer of their own: Debian's programs, none of its services
+parts: # the tests start a Postgres, a Redis or Valkey, a PgBouncer and a Prometheus of their own: Debian's programs, none of its services
 	@PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; have() { command -v "$$1" >/dev/null; }; \
-	  { have postgres && { have valkey-server || have redis-server; } && have pgbouncer; } || \
+	  { have postgres && { have valkey-server || have redis-server; } && have pgbouncer && have prometheus && have promtool; } || \
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && mkdir -p /etc/postgresql-common && \
 	    { [ -e /etc/postgresql-common/createcluster.conf ] || echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf; } && \
-	    apt-get install -y -qq --no-install-recommends postgresql redis-server pgbouncer >/dev/null; } || \
-	  { echo "tests on Postgres need its server, Redis or Valkey, and PgBouncer (Debian: apt-get install postgresql redis-server pgbouncer)" >&2; \
+	    { have prometheus || { mkdir -p /etc/systemd/system && ln -sf /dev/null /etc/systemd/system/prometheus.service; }; } && \
+	    apt-get install -y -qq --no-install-recommends postgresql redis-server pgbouncer prometheus >/dev/null; } || \
+	  { echo "tests need Postgres' server, Redis or Valkey, PgBouncer and Prometheus (Debian: apt-get install postgresql redis-server pgbouncer prometheus)" >&2; \
 	    exit 1; }
 
 CLUSTER_PACKAGES := containerd runc containernetworking-plugins conntrack iptables iproute2 buildah skopeo debootstrap openssl gcc libc6-dev
@@ -129,7 +149,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
   --custom-compile-command 'make requirements'
 requirements: $(BIN)/uv ## Pin the newest versions anew, with hashes and without index addresses
 	@$(BIN)/$(COMPILE) --upgrade requirements/dev.in -o requirements/dev.txt
-	@for f in service trainer torch demo data; do $(BIN)/$(COMPILE) requirements/$$f.in -c requirements/dev.txt -o requirements/$$f.txt || exit 1; done
+	@for f in service trainer torch demo data docs; do $(BIN)/$(COMPILE) requirements/$$f.in -c requirements/dev.txt -o requirements/$$f.txt || exit 1; done
 	@$(BIN)/$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
 	@$(BIN)/$(COMPILE) --upgrade --no-deps requirements/peers/shards.in -o requirements/peers/shards.txt
 	@for f in mosaicml-streaming webdataset litdata pictures; do \

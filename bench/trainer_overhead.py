@@ -99,7 +99,7 @@ def telling(document: dict, folder: Path) -> float:
         guard.saw([], times[0])
         guard.judge(step, 1.0, 1.0, list)
         timing.end_step(step)
-        meter.report(step, False, 1.0, 1.0, 1e-4, dict)
+        meter.report(step, False, 1.0, 1.0, 1e-4, dict, dict)
     seconds = (time.perf_counter() - begun) / (STEPS - WARM)
     telemetry.close()
     leave()

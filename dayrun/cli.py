@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dayrun import __version__
+from dayrun import __version__, complete
+from dayrun.cli_input import NOT_OK, WRONG, fail, labels_of, named_recipe, one_field, patch_of
+from dayrun.manual import Group, rest_of_page
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -17,15 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dayrun.client import Client, Run
-
-NOT_OK = 1
-WRONG = 2
-
-
-def fail(*lines: str, code: int = NOT_OK) -> "click.exceptions.Exit":
-    for line in lines:
-        click.echo(f"dayrun: {line}", err=True)
-    return click.exceptions.Exit(code)
 
 
 def console() -> "Console":
@@ -64,12 +57,15 @@ def chosen(client: "Client", run_id: str | None) -> str:
 
 
 SET = click.option("--set", "settings", multiple=True, metavar="/POINTER=JSON", help="Override one field, e.g. --set /seed=7. Repeatable.")
-OVERRIDES = click.option("--overrides", type=click.Path(path_type=Path), help="File with a JSON Merge Patch onto the recipe.")
+OVERRIDES = click.option(
+    "--overrides", type=click.Path(path_type=Path), help="File with a JSON Merge Patch onto the recipe. Default: none."
+)
 URL = click.option("--url", help="Address of the service. Default: DAYRUN_URL, or the service on this machine.")
-RUN = click.argument("run_id", metavar="[RUN]", required=False)
+RUN = click.argument("run_id", metavar="[RUN]", required=False, shell_complete=complete.run_ids)
+RECIPE = click.argument("recipe", shell_complete=complete.recipes)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="dayrun")
 def main() -> None:
     """A recipe in, a text-to-image model in a day, at a price told beforehand.
@@ -83,22 +79,44 @@ def main() -> None:
 @click.pass_context
 def serve(ctx: click.Context) -> None:
     """Run the service with all its parts on this machine, until Ctrl-C."""
+    become(ctx, "service", [], "this is the client alone; the service comes with a clone of the repository: run `make serve` there")
+
+
+def become(ctx: click.Context, module: str, arguments: list[str], absent: str) -> None:
+    """Let a module of the repository carry the command out, in place of this process; for its help, print it and the rest of the page."""
     import os
+    import subprocess
 
     root = Path(__file__).resolve().parents[1]
-    if not (root / "service" / "__main__.py").is_file():
-        raise fail("this is the client alone; the service comes with a clone of the repository: run `make serve` there", code=WRONG)
+    asked = bool({"-h", "--help"} & set(ctx.args))
+    if not (root / module.split(".")[0] / "__main__.py").is_file():
+        if asked:
+            click.echo(ctx.get_help())
+            return
+        raise fail(absent, code=WRONG)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    os.execv(sys.executable, [sys.executable, "-m", "service", *ctx.args])
+    command = [sys.executable, "-m", module, *arguments, *ctx.args]
+    if not asked:
+        os.execv(sys.executable, command)
+    sys.stdout.flush()
+    code = subprocess.run(command).returncode
+    click.echo(f"\n{rest_of_page(ctx)}", nl=False)
+    raise click.exceptions.Exit(code)
 
 
 @main.command()
-@click.argument("recipe")
+@RECIPE
 @SET
 @OVERRIDES
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label the run. Repeatable.")
 @click.option("--project", default="default", show_default=True, help="Whose run it is.")
-@click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher ones leave the queue first. Above 0 takes an admin.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-100, 100),
+    default=0,
+    show_default=True,
+    help="Higher ones leave the queue first. Above 0 takes an admin.",
+)
 @click.option("--detach", is_flag=True, help="Return at once instead of watching.")
 @URL
 def run(
@@ -121,7 +139,7 @@ def run(
 
 
 @main.command()
-@click.argument("recipe")
+@RECIPE
 @SET
 @OVERRIDES
 @click.option("--json", "as_json", is_flag=True, help="As JSON: every figure with its interval, and the arithmetic.")
@@ -158,7 +176,7 @@ def plan(recipe: str, settings: tuple[str, ...], overrides: Path | None, as_json
 
 
 @main.command("list")
-@click.option("--state", "states", multiple=True, help="Only runs in this state. Repeatable.")
+@click.option("--state", "states", multiple=True, shell_complete=complete.states, help="Only runs in this state. Repeatable.")
 @click.option("--project", help="Only runs of this project.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only runs with this label. Repeatable.")
 @click.option("--recipe", "fields", multiple=True, metavar="/POINTER=JSON", help="Only runs whose recipe has this value. Repeatable.")
@@ -220,7 +238,7 @@ def watch(run_id: str | None, url: str | None) -> None:
 @RUN
 @click.option("--attempt", type=int, help="Which launch. Default: the newest.")
 @click.option("--rank", help="Which process, or `launcher`. Default: 0.")
-@click.option("--tail", type=int, help="Only the last lines.")
+@click.option("--tail", type=int, help="Only the last lines: how many.")
 @URL
 def logs(run_id: str | None, attempt: int | None, rank: str | None, tail: int | None, url: str | None) -> None:
     """What the processes of a run printed."""
@@ -247,7 +265,7 @@ move_command("resume", "Go on with a paused or failed run from its newest good c
 @RUN
 @click.option("--out", type=click.Path(path_type=Path), help="File to write. Default: <run>.png here.")
 @click.option("--set", "name", help="Which sample set. Default: the first.")
-@click.option("--width", type=click.IntRange(32, 256), default=112, show_default=True, help="Of each picture on the sheet.")
+@click.option("--width", type=click.IntRange(32, 256), default=112, show_default=True, help="Pixels of each picture on the sheet.")
 @URL
 def samples(run_id: str | None, out: Path | None, name: str | None, width: int, url: str | None) -> None:
     """Download what the model drew so far as one contact sheet: prompts from top to bottom, steps from left to right."""
@@ -292,7 +310,7 @@ def recipe_list() -> None:
 
 
 @recipe.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.builtin_recipes)
 @click.option("--effective", is_flag=True, help="With every default written out.")
 def recipe_show(name: str, effective: bool) -> None:
     """Print a built-in recipe as JSON: a start for your own."""
@@ -350,78 +368,12 @@ def report_end(run: "Run") -> None:
     raise fail(*lines)
 
 
-def named_recipe(recipe: str) -> Any:
-    """The document in a file, or the name of a built-in recipe, unread: names are for others to judge."""
-    # a file is meant where there is one, or where the name could only be one
-    is_file = recipe.endswith(".json") or "/" in recipe or Path(recipe).is_file()
-    return read_json(Path(recipe), "RECIPE") if is_file else recipe
-
-
-def patch_of(settings: tuple[str, ...], overrides: Path | None) -> Any:
-    """--overrides, then every --set, as one merge patch; empty where nothing was given."""
-    from dayrun.recipe import merge_patch
-
-    patch: Any = read_json(overrides, "--overrides") if overrides else {}
-    for setting in settings:
-        patch = merge_patch(patch, one_setting(setting))
-    return patch
-
-
-def read_json(path: Path, flag: str) -> Any:
-    """The JSON in a file that a person named; duplicates and NaN are the service's to refuse."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise fail(f"{flag} {path}: {error.strerror}", code=WRONG) from None
-    except ValueError as error:
-        raise fail(f"{flag} {path}: not JSON: {error}", code=WRONG) from None
-
-
-def labels_of(given: tuple[str, ...]) -> dict[str, str]:
-    named: dict[str, str] = {}
-    for label in given:
-        key, equals, value = label.partition("=")
-        if not (key and equals and value):
-            raise fail(f"--label {label!r}: a label is KEY=VALUE", code=WRONG)
-        named[key] = value
-    return named
-
-
-def one_field(field: str) -> tuple[str, Any]:
-    """`/optimizer/kind=muon` as pointer and value. A value that is not JSON is taken as a string."""
-    at, equals, text = field.partition("=")
-    if not at.startswith("/") or not equals:
-        raise fail(f"--recipe {field!r}: write /pointer=value, e.g. /optimizer/kind=muon", code=WRONG)
-    try:
-        return at, json.loads(text)
-    except ValueError:
-        return at, text
-
-
-def one_setting(setting: str) -> dict[str, Any]:
-    """`/model/depth=4` as a merge patch. A value that is not JSON is taken as a string."""
-    at, equals, text = setting.partition("=")
-    steps = [step.replace("~1", "/").replace("~0", "~") for step in at.split("/")[1:]]
-    if not at.startswith("/") or not equals or not all(steps):
-        raise fail(f"--set {setting!r}: write /pointer=value, e.g. /model/depth=4", code=WRONG)
-    if any(step.isdigit() for step in steps):
-        raise fail(f"--set {setting!r}: a merge patch replaces lists whole; give /{steps[0]}=[…], or a file with --overrides", code=WRONG)
-    try:
-        value: Any = json.loads(text)
-    except ValueError:
-        value = text
-    for step in reversed(steps):
-        value = {step: value}
-    return value
-
-
 # the commands of other files: they take options and errors from above, and add themselves to `main`
 from dayrun import cli_access as cli_access  # noqa: E402
+from dayrun import cli_completion as cli_completion  # noqa: E402
 from dayrun import cli_data as cli_data  # noqa: E402
 from dayrun import cli_log as cli_log  # noqa: E402
 from dayrun import cli_money as cli_money  # noqa: E402
 from dayrun import cli_preflight as cli_preflight  # noqa: E402
+from dayrun import cli_report as cli_report  # noqa: E402
 from dayrun import cli_work as cli_work  # noqa: E402
-
-for command in (cli_log.events, cli_log.audit, cli_log.webhooks):
-    main.add_command(command)

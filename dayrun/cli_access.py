@@ -24,9 +24,11 @@ def keys() -> None:
 @click.argument("name", required=False)
 @click.option("--bootstrap", is_flag=True, help="Make the first operator's key: on the server, straight into its database.")
 @click.option("--force", is_flag=True, help="With --bootstrap: although there is an operator's key.")
-@click.option("--project", help="Whose runs it is for.")
-@click.option("--role", type=click.Choice(["viewer", "writer", "admin", "operator"]), default="writer", show_default=True)
-@click.option("--days", type=click.IntRange(0, 3650), default=90, show_default=True, help="How long it works; 0: until it is revoked.")
+@click.option("--project", help="Whose runs it is for. Default: none, which an operator's key alone may have.")
+@click.option(
+    "--role", type=click.Choice(["viewer", "writer", "admin", "operator"]), default="writer", show_default=True, help="What it may do."
+)
+@click.option("--days", type=click.IntRange(0, 3650), default=90, show_default=True, help="Days that it works; 0: until it is revoked.")
 @URL
 def create_key(name: str | None, bootstrap: bool, force: bool, project: str | None, role: "KeyRole", days: int, url: str | None) -> None:
     """Make a key and print it, once: NAME says what it is for."""
@@ -89,7 +91,7 @@ def list_projects(url: str | None) -> None:
 
 @projects.command("create")
 @click.argument("project")
-@click.option("--name", help="As people read it.")
+@click.option("--name", help="As people read it. Default: the id.")
 @URL
 def create_project(project: str, name: str | None, url: str | None) -> None:
     """Make a project with the id PROJECT."""
@@ -99,11 +101,11 @@ def create_project(project: str, name: str | None, url: str | None) -> None:
 
 @projects.command("set")
 @click.argument("project")
-@click.option("--name", help="As people read it.")
-@click.option("--archived/--not-archived", default=None, help="Whether it takes no new runs.")
-@click.option("--accelerators", metavar="N|none", help="Held at once.")
-@click.option("--dollars-per-day", metavar="N|none")
-@click.option("--dollars-per-month", metavar="N|none")
+@click.option("--name", help="As people read it. Default: as it is, like all below.")
+@click.option("--archived/--not-archived", default=None, help="Whether it takes no new runs. Default: as it is.")
+@click.option("--accelerators", metavar="N|none", help="Most that its runs hold at once. Default: as it is.")
+@click.option("--dollars-per-day", metavar="N|none", help="Budget of a day (UTC), in dollars. Default: as it is.")
+@click.option("--dollars-per-month", metavar="N|none", help="Budget of a month (UTC), in dollars. Default: as it is.")
 @URL
 def set_project(project: str, url: str | None, **given: Any) -> None:
     """Rename or archive PROJECT, or set its quota and budgets (operators)."""

@@ -1,12 +1,8 @@
 """`dayrun data`: what a person types about training data. The trainer does it, in a process of its own: this package knows no shards."""
 
-import os
-import sys
-from pathlib import Path
-
 import click
 
-from dayrun.cli import WRONG, fail, main
+from dayrun.cli import become, main
 
 COMMANDS = {
     "convert": ("trainer.data.convert", "Convert tars, folders or tables of pictures to shards."),
@@ -30,11 +26,7 @@ def command(name: str, module: str, about: str) -> None:
     @data.command(name, help=about, add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
     @click.pass_context
     def passed_on(ctx: click.Context) -> None:  # pyright: ignore[reportUnusedFunction]
-        root = Path(__file__).resolve().parents[1]
-        if not (root / "trainer" / "__main__.py").is_file():
-            raise fail("this is the client alone; the trainer, which reads data, comes with a clone of the repository", code=WRONG)
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-        os.execv(sys.executable, [sys.executable, "-m", module, name, *ctx.args])
+        become(ctx, module, [name], "this is the client alone; the trainer, which reads data, comes with a clone of the repository")
 
 
 for name, (module, about) in COMMANDS.items():

@@ -4,19 +4,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dayrun.cli import RUN, URL, WRONG, chosen, connected, console, fail
+from dayrun.cli import RUN, URL, WRONG, chosen, connected, console, fail, labels_of, main
 
 if TYPE_CHECKING:
     from dayrun.client import Client
     from dayrun.event_chain import Head
 
 
-@click.command()
+@main.command()
 @RUN
 @click.option("--verify", is_flag=True, help="Prove that nothing in the log was changed, removed, added or moved; say where if it was.")
 @click.option("--all", "everything", is_flag=True, help="With --verify: every run.")
 @click.option(
-    "--noted", metavar="LENGTH:DIGEST", help="With --verify: a head that you noted before, which the log must still lead through."
+    "--noted", metavar="LENGTH:DIGEST", help="With --verify: a head noted before, which the log must still lead through. Default: none."
 )
 @URL
 def events(run_id: str | None, verify: bool, everything: bool, noted: str | None, url: str | None) -> None:
@@ -59,7 +59,7 @@ def noted_head(text: str) -> "Head":
     return Head(int(length), digest)
 
 
-@click.command()
+@main.command()
 @click.option("--project", help="Only of this project.")
 @click.option("--actor", help="Only what this one did.")
 @click.option("--type", help="Only events of this type.")
@@ -75,7 +75,7 @@ def audit(project: str | None, actor: str | None, type: str | None, limit: int, 
             click.echo(f"{at}  {entry.actor}  {entry.type}  {entry.run_id or entry.project}  {said}  {entry.request_id or ''}".rstrip())
 
 
-@click.group()
+@main.group()
 def webhooks() -> None:
     """Addresses that are told of events by signed requests."""
 
@@ -94,16 +94,11 @@ def webhooks_list(url: str | None) -> None:
 @click.argument("address", metavar="ADDRESS")
 @click.option("--event", "types", multiple=True, help="Only events of this type. Repeatable.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only of runs with this label. Repeatable.")
-@click.option("--project", default="default", show_default=True)
+@click.option("--project", default="default", show_default=True, help="Whose runs it is told of.")
 @URL
 def webhooks_create(address: str, types: tuple[str, ...], labels: tuple[str, ...], project: str, url: str | None) -> None:
     """Send events to ADDRESS. Prints the id, and the secret, which is not shown again."""
-    named: dict[str, str] = {}
-    for label in labels:
-        key, equals, value = label.partition("=")
-        if not (key and equals and value):
-            raise fail(f"--label {label!r}: a label is KEY=VALUE", code=WRONG)
-        named[key] = value
+    named = labels_of(labels)
     with connected(url) as client:
         made = client.create_webhook(address, events=list(types) or None, labels=named, project=project)
         click.echo(f"{made.id}  {made.secret}")
@@ -138,7 +133,7 @@ def webhooks_test(webhook_id: str, url: str | None) -> None:
 
 @webhooks.command("deliveries")
 @click.argument("webhook_id", metavar="WEBHOOK")
-@click.option("--state", type=click.Choice(["due", "delivered", "failed"]))
+@click.option("--state", type=click.Choice(["due", "delivered", "failed"]), help="Only messages of which this came.")
 @click.option("--limit", default=20, show_default=True, help="How many, newest first.")
 @URL
 def webhooks_deliveries(webhook_id: str, state: str | None, limit: int, url: str | None) -> None:

@@ -2,11 +2,12 @@
 
 import click
 
+from dayrun import complete
 from dayrun.cli import RUN, URL, chosen, connected, console, main
 
 
 @main.command(context_settings={"ignore_unknown_options": True})  # -5 is a priority, no option
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete.run_ids)
 @click.argument("priority", type=click.IntRange(-100, 100))
 @URL
 def reprioritise(run_id: str, priority: int, url: str | None) -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from dayrun.cli import NOT_OK, OVERRIDES, SET, URL, connected, console, main, named_recipe, patch_of
+from dayrun.cli import NOT_OK, OVERRIDES, RECIPE, SET, URL, connected, console, main, named_recipe, patch_of
 
 
 @main.command()
-@click.argument("recipe")
+@RECIPE
 @SET
 @OVERRIDES
 @click.option("--nodes", is_flag=True, help="Also start pods of the run's shape for a matrix product and an all-reduce. Takes its nodes.")

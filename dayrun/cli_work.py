@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from dayrun.cli import NOT_OK, RUN, URL, WRONG, chosen, connected, fail, labels_of, main, patch_of, report_end, watched
+from dayrun import complete
+from dayrun.cli import NOT_OK, OVERRIDES, RUN, SET, URL, WRONG, chosen, connected, fail, labels_of, main, patch_of, report_end, watched
 
 if TYPE_CHECKING:
     from dayrun.answers import Job
 
-SETTINGS = click.option("--set", "settings", multiple=True, metavar="/POINTER=JSON", help="Override one field. Repeatable.")
-OVERRIDES = click.option("--overrides", type=click.Path(path_type=Path), help="File with a JSON Merge Patch onto the recipe.")
 STEP = click.option("--step", type=int, help="Which checkpoint. Default: the newest.")
 
 
@@ -25,8 +24,8 @@ def run_at_step(text: str) -> tuple[str, int | None]:
 
 
 @main.command()
-@click.argument("place", metavar="RUN[@STEP]")
-@SETTINGS
+@click.argument("place", metavar="RUN[@STEP]", shell_complete=complete.run_ids)
+@SET
 @OVERRIDES
 @click.option(
     "--weights",
@@ -66,11 +65,11 @@ def fork(
 
 
 @main.command()
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete.run_ids)
 @click.argument("prompts", nargs=-1, required=True, metavar="PROMPT…")
 @STEP
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first picture; each one after takes the next.")
-@click.option("--guidance", type=float, help="Default: as the run's own samples.")
+@click.option("--guidance", type=float, help="Strength of classifier-free guidance; 1 is none. Default: as the run's own samples.")
 @click.option("--steps", type=int, help="Euler steps from noise to picture. Default: as the run's own samples.")
 @click.option("--ema/--no-ema", "ema", default=None, help="With the averaged weights or without. Default: as the run's own samples.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write. Default: <draw>.png here.")
@@ -131,7 +130,7 @@ def export(run_id: str | None, step: int | None, out: Path | None, no_download: 
 @main.command()
 @RUN
 @click.option("--all", "everything", is_flag=True, help="Every run that can be cancelled and fits the filters.")
-@click.option("--state", "states", multiple=True, help="With --all: only runs in this state. Repeatable.")
+@click.option("--state", "states", multiple=True, shell_complete=complete.states, help="With --all: only runs in this state. Repeatable.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="With --all: only runs with this label. Repeatable.")
 @click.option("--project", help="With --all: only runs of this project.")
 @URL

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
+from dayrun import tracing
 from dayrun.answers import (
     Cancelled,
     Chain,
@@ -77,13 +78,16 @@ class Unreachable(Exception):
 class Client:
     """One service at `url`; default: DAYRUN_URL, or the service that `dayrun serve` runs on this machine.
 
-    `key` is sent with each request; default: DAYRUN_KEY.
+    `key` is sent with each request; default: DAYRUN_KEY. So is TRACEPARENT, where the environment has one (docs/tracing.md).
     """
 
     def __init__(self, url: str | None = None, timeout_seconds: float = 30.0, *, key: str | None = None) -> None:
         self.url = (url or default_url()).rstrip("/")
         key = key or os.environ.get("DAYRUN_KEY")
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_seconds, headers={"Authorization": f"Bearer {key}"} if key else None)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        if tracing.parsed(trace := os.environ.get(tracing.TRACEPARENT, "")) is not None:
+            headers["traceparent"] = trace
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_seconds, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -326,6 +330,10 @@ class Client:
 
     def recipes(self) -> list[dict[str, Any]]:
         return self._get("/recipes").json()["items"]
+
+    def service_version(self) -> str:
+        """The version of dayrun that answers."""
+        return self._get("/openapi.json").json()["info"]["version"]
 
     # webhooks and the audit
     def create_webhook(

@@ -11,7 +11,7 @@ class EventType(NamedTuple):
 
 
 EVENT_TYPES: dict[str, EventType] = {
-    "run_created": EventType("service", "A run was stored and queued.", "name, project, labels"),
+    "run_created": EventType("service", "A run was stored and queued.", "name, project, labels; traceparent where there are traces"),
     "run_forked": EventType("service", "The run begins from another's checkpoint.", "parent, checkpoint, weights"),
     "run_changed": EventType("service", "Somebody changed a run's priority or labels.", "priority, labels: from, to"),
     "state_changed": EventType("service", "A run made a move.", "from, to, move; cause and evidence where there is one; next_attempt_at"),
@@ -31,7 +31,7 @@ EVENT_TYPES: dict[str, EventType] = {
     "export_stop_requested": EventType("service", "Somebody asked for the export to end.", "id, checkpoint"),
     "export_cancelled": EventType("service", "The export was ended, or never begun.", "id, checkpoint"),
     "artifacts_deleted": EventType("service", "Files of a run that is over were deleted, as the settings say.", "kind, files, bytes"),
-    "attempt_started": EventType("trainer", "The trainer of an attempt reported for work.", "world_size, host"),
+    "attempt_started": EventType("trainer", "The trainer of an attempt reported for work.", "world_size, host, device, versions"),
     "resumed": EventType("trainer", "It goes on from a checkpoint.", "checkpoint"),
     "forked": EventType("trainer", "It begins with a checkpoint of another run.", "from, checkpoint, weights, digest"),
     "stage_started": EventType("trainer", "A stage of the recipe began.", "stage, pixels, batch_size, micro_batch_size"),

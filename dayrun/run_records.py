@@ -22,7 +22,7 @@ Cause = Literal[
 ]
 
 EventType = Literal[
-    "attempt_started",  # world_size, host
+    "attempt_started",  # world_size, host, device, device_name, versions
     "resumed",  # checkpoint (step)
     "stage_started",  # stage, pixels, batch_size, micro_batch_size
     "micro_batch_reduced",  # stage, before, now

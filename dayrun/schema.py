@@ -96,7 +96,7 @@ def worked_example() -> str:
     verdicts = [verdict for verdict in found.verdicts if verdict.about != "trainer"]
     show(Console(file=page, width=120), Plan(estimate=found.estimate, verdicts=verdicts))
     lines = "\n".join(line.rstrip() for line in page.getvalue().splitlines())
-    return f"{PLAN_BEGIN}\n```\n$ dayrun plan prx-24h\n{lines}\n```\n{PLAN_END}"
+    return f"{PLAN_BEGIN}\n```console\n$ dayrun plan prx-24h\n{lines}\n```\n{PLAN_END}"
 
 
 def wanted() -> dict[Path, str]:

@@ -11,7 +11,8 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends tini \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf /var/log/apt /var/log/dpkg.log \
  && groupadd --gid 10001 dayrun \
- && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dayrun
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dayrun \
+ && install --directory --owner 10001 --group 10001 /var/lib/dayrun
 COPY requirements/uv.txt requirements/service.txt /requirements/
 ARG UV_CACHE_DIR=/var/cache/uv
 RUN --mount=type=cache,target=/var/cache/uv --mount=type=secret,id=index --mount=type=secret,id=ca \

@@ -1,9 +1,10 @@
 # The trainer, and torch with the CUDA libraries that it brings: one image for GPUs and for the CPU. Nothing of the service is in it.
 #   docker build -f dockerfiles/trainer.Dockerfile -t dayrun-trainer .
+# `--target worker` puts a worker of the service on top, whose runs train in its own container: docker-compose.yml has one.
 # Build secrets `index` and `ca`: as in service.Dockerfile.
 ARG BASE=python:3.11-slim-bookworm
 
-FROM ${BASE}
+FROM ${BASE} AS trainer
 # gcc and Python's headers: what torch.compile generates for a GPU is started from a C file that is compiled on the node.
 # Debian keeps one version of a package in a release: a pin would break the build on the day of a security fix.
 # hadolint ignore=DL3008
@@ -52,3 +53,30 @@ USER 10001:10001
 HEALTHCHECK NONE
 ENTRYPOINT ["tini", "--"]
 CMD ["python", "-m", "trainer", "--help"]
+
+FROM trainer AS worker
+USER 0
+COPY requirements/uv.txt requirements/service.txt requirements/demo.txt /requirements/
+RUN --mount=type=cache,target=/var/cache/uv --mount=type=secret,id=index --mount=type=secret,id=ca \
+    if [ -f /run/secrets/index ]; then . /run/secrets/index; fi \
+ && python3 -m venv /opt/uv \
+ && /opt/uv/bin/pip install --quiet --no-cache-dir --require-hashes -r /requirements/uv.txt \
+ && /opt/uv/bin/uv pip install --python /opt/venv/bin/python --require-hashes --link-mode=copy --compile-bytecode \
+      -r /requirements/service.txt -r /requirements/demo.txt \
+ && rm -rf /opt/uv \
+ && install --directory --owner 10001 --group 10001 /var/lib/dayrun
+COPY k8s k8s
+COPY service service
+COPY demo demo
+RUN python -m compileall -q --invalidation-mode unchecked-hash k8s service demo \
+ && python sbom.py dayrun-worker > sbom.json
+ARG VERSION=0 REVISION=unknown
+LABEL org.opencontainers.image.title="dayrun-worker" \
+      org.opencontainers.image.description="Worker of dayrun that trains in its own container" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+USER 10001:10001
+CMD ["python", "-m", "service.worker"]
+
+# what is built where no target is named
+FROM trainer

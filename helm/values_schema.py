@@ -178,14 +178,19 @@ class Monitor(TypedDict):
     metricRelabelings: list[Open]
 
 
-class Rules(TypedDict):
+class Shipped(TypedDict):
     enabled: bool
     labels: Texts
     annotations: Texts
 
 
-class Dashboards(Rules):
+class Rules(Shipped):
+    docs: str
+
+
+class Dashboards(Shipped):
     namespace: Maybe
+    page: Annotated[str, StringConstraints(pattern=r"^https?://[^/].*[^/]$")]
 
 
 class Metrics(TypedDict):

@@ -1,6 +1,7 @@
 """One attempt of a run as Kubernetes sees it: its names, its labels, and all that a renderer may know of it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from dayrun.recipe import Recipe
@@ -11,6 +12,7 @@ RUN = "dayrun.dev/run"
 ATTEMPT = "dayrun.dev/attempt"
 PROJECT = "dayrun.dev/project"
 RECIPE = "dayrun.dev/recipe"
+TRACEPARENT = "dayrun.dev/traceparent"
 RECIPE_FILE = "recipe.json"
 
 
@@ -27,6 +29,7 @@ class Attempt:
     deadline_seconds: float | None = None  # the job is ended by Kubernetes itself after this
     avoid_nodes: tuple[str, ...] = ()
     block: str | None = None  # the network block that has room for all of it
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])  # variables of its containers
     program: tuple[str, ...] = ()  # module and arguments that torchrun starts in place of the trainer: then it is no attempt of a run
 
     @property

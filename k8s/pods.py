@@ -155,6 +155,7 @@ def own_environment(attempt: Attempt, profile: ClusterProfile, hardware: Hardwar
         "HOME": "/tmp",  # the image's own is read-only
         "XDG_CACHE_HOME": CACHE_FOLDER,
         "TORCHINDUCTOR_CACHE_DIR": f"{CACHE_FOLDER}/inductor",
+        **attempt.environment,
     }
 
 

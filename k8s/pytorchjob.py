@@ -5,7 +5,7 @@ other by torchrun's c10d rendezvous, and any number of them from `min_nodes` on 
 """
 
 from k8s.api import Object
-from k8s.attempt import RECIPE, Attempt
+from k8s.attempt import RECIPE, TRACEPARENT, Attempt
 from k8s.pods import PORT, pod_template
 from k8s.profile import ClusterProfile
 
@@ -41,10 +41,11 @@ def render(attempt: Attempt, profile: ClusterProfile, owner: Object | None = Non
 
 def metadata(attempt: Attempt, profile: ClusterProfile, owner: Object | None) -> Object:
     """Of a job of any back end."""
+    trace = attempt.environment.get("TRACEPARENT")
     found: Object = {
         "name": attempt.name,
         "namespace": profile.namespace,
         "labels": {**attempt.labels, **({QUEUE: profile.queue} if profile.queue else {})},
-        "annotations": {RECIPE: attempt.recipe.name},
+        "annotations": {RECIPE: attempt.recipe.name, **({TRACEPARENT: trace} if trace else {})},
     }
     return {**found, "ownerReferences": [owner]} if owner else found

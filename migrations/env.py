@@ -10,6 +10,7 @@ from service.audit import tables as _audit  # noqa: F401
 from service.database import Base, Json, UtcDateTime
 from service.jobs import tables as _jobs  # noqa: F401
 from service.keys import tables as _keys  # noqa: F401
+from service.metrics import tallies as _tallies  # noqa: F401
 from service.plans import tables as _plans  # noqa: F401
 from service.projects import tables as _projects  # noqa: F401
 from service.recipes import tables as _recipes  # noqa: F401

@@ -1,18 +1,14 @@
 """Composes the app; the only file that knows every router."""
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dayrun import __version__
-from service import health, reachable
+from service import health, page, reachable
 from service.audit import endpoints as audit
 from service.context import Context
 from service.database import Database
@@ -27,11 +23,13 @@ from service.http.bodies import Bodies
 from service.http.door import Door
 from service.http.identity import GUARDED
 from service.http.methods import Heads
+from service.http.observed import Observed
 from service.http.problem import Problem
 from service.http.request_id import Named
 from service.keys import endpoints as keys
 from service.launchers.chosen import launcher_of
 from service.logs import endpoints as logs
+from service.metrics.requests import Measured
 from service.plans import endpoints as plans
 from service.projects import endpoints as projects
 from service.recipes import endpoints as recipes
@@ -43,11 +41,6 @@ from service.webhooks import endpoints as webhooks
 
 PARTS = (endpoints, plans, bulk, amend, forks, samples, draws, exports, logs, feeds, usage, recipes, projects, keys, webhooks, audit)
 """Whose routes need somebody who was recognised."""
-WEB = Path(__file__).parent / "web"
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -59,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.context = context = Context(settings, database, launcher_of(settings), hints, broadcast, *probes)
         yield
         hints.close()
+        context.queue.close()
         await broadcast.close()
         await context.credentials.close()
         await database.close()
@@ -82,14 +76,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Door, settings=settings)
     app.add_middleware(Measured)
     app.add_middleware(Heads)
+    if settings.otlp_endpoint or settings.log_format == "json":
+        app.add_middleware(Observed)
     app.add_middleware(Named)
     openapi.install(app, settings.oidc_issuer)
 
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(WEB / "index.html", headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})
-
-    app.mount("/web", StaticFiles(directory=WEB), name="web")
+    page.install(app)
     return app
 
 
@@ -115,28 +107,3 @@ def host_of(origin: str) -> str:
         return urlsplit(origin).netloc
     except ValueError:  # such as an unclosed [ of an IPv6 address
         return ""
-
-
-class Measured:
-    """Counts and times requests by route, not by path: ids would make endless series."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        begun, status = time.perf_counter(), 500
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            route = getattr(scope.get("route"), "path", "none")
-            health.REQUESTS.labels(scope["method"], route, str(status)).inc()
-            health.SECONDS.labels(scope["method"], route).observe(time.perf_counter() - begun)

@@ -8,7 +8,11 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from service import queue
+from service.hints import HINT_SECONDS
 from service.settings import Settings
+
+TRACE = "traceparent"
+"""Header of a hint."""
 
 
 def make_celery(settings: Settings) -> Any:
@@ -17,7 +21,6 @@ def make_celery(settings: Settings) -> Any:
     app.conf.update(
         **(redis_broker(settings) if settings.broker else folder_broker(settings)),
         task_ignore_result=True,
-        task_default_expires=30,  # a late hint is worth nothing: the sweep has been there
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,
         worker_prefetch_multiplier=1,
@@ -57,11 +60,15 @@ def redis_broker(settings: Settings) -> dict[str, Any]:
     return {"broker_url": settings.broker, "broker_connection_timeout": wait, "broker_transport_options": options}
 
 
-def send_hint(app: Any, run_id: str) -> bool:
-    """Ask a worker to look at a run now; False when the broker did not take it. Costs time only: the sweep comes anyway."""
+def send_hint(app: Any, run_id: str, trace: str | None = None) -> bool:
+    """Ask a worker to look at a run now; False when the broker did not take it. Costs time only: the sweep comes anyway.
+
+    trace: the traceparent of whoever asks, for the look to be a part of that trace.
+    """
     again = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}  # a connection that idled may be dead
     try:
-        app.send_task("look", args=[run_id], ignore_result=True, retry=True, retry_policy=again)
+        headers = {TRACE: trace} if trace else None
+        app.send_task("look", args=[run_id], headers=headers, expires=HINT_SECONDS, ignore_result=True, retry=True, retry_policy=again)
     except (OperationalError, RedisError, OSError):
         return False
     return True

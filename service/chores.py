@@ -9,11 +9,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database import Database, first_line, now, upsert
 from service.runs.tables import HeartbeatRow
@@ -54,18 +56,20 @@ class Turn:
         await self._set(at + timedelta(seconds=TURN_SECONDS))
         return True
 
-    async def end(self, next_at: datetime) -> None:
-        """Done: it is anybody's turn from `next_at` on. Raises TurnLost."""
-        await self._set(next_at)
+    async def end(self, next_at: datetime, note: Callable[[AsyncSession], Awaitable[None]] | None = None) -> None:
+        """Done: it is anybody's turn from `next_at` on. `note` writes down more with it. Raises TurnLost."""
+        await self._set(next_at, note)
 
-    async def _set(self, until: datetime) -> None:
+    async def _set(self, until: datetime, note: Callable[[AsyncSession], Awaitable[None]] | None = None) -> None:
         mine = (HeartbeatRow.part == self._row, HeartbeatRow.time == self._until)
         async with self._database.write() as session:
+            if note is not None:
+                await note(session)
             done: CursorResult[Any] = await session.execute(  # pyright: ignore[reportAssignmentType]
                 update(HeartbeatRow).where(*mine).values(time=until)
             )
-        if done.rowcount != 1:
-            raise TurnLost
+            if done.rowcount != 1:
+                raise TurnLost  # and what was noted is not written
         self._until = until
 
 
@@ -75,6 +79,8 @@ class Chore:
     seconds: float
     """From the begin of one to the begin of the next, unless it takes longer."""
     work: Callable[[Turn], Awaitable[None]]
+    note: Callable[[datetime, AsyncSession], Awaitable[None]] | None = None
+    """Writes down, with the end of one, what is to be known of it; it is given when that one began."""
 
 
 async def keep_doing(database: Database, chore: Chore) -> None:
@@ -86,7 +92,7 @@ async def keep_doing(database: Database, chore: Chore) -> None:
             turn = await Turn.take(database, chore.name)
             if turn is not None:
                 await chore.work(turn)
-                await turn.end(begun + timedelta(seconds=chore.seconds))
+                await turn.end(begun + timedelta(seconds=chore.seconds), partial(chore.note, begun) if chore.note else None)
             said = ""
         except TurnLost:
             said = ""

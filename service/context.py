@@ -11,9 +11,11 @@ from service.feeds.broadcast import Broadcast
 from service.hints import Hints
 from service.http.credentials import Credentials
 from service.launchers import Launcher
+from service.metrics.queue import Queue
 from service.plans.service import History
 from service.reachable import Probe
 from service.settings import Settings
+from service.sign_in import SignIn
 
 MOST_TRIALS = 2
 """Preflights that one process has under way: each holds a thread for minutes, and pods."""
@@ -32,9 +34,13 @@ class Context:
     trials: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_TRIALS))
     seal_key: bytes | None = None  # of cursors, once it was read
     credentials: Credentials = field(init=False)
+    queue: Queue = field(init=False)
+    sign_in: SignIn = field(init=False)
 
     def __post_init__(self) -> None:
         self.credentials = Credentials(self.settings, self.database)
+        self.queue = Queue(self.settings)
+        self.sign_in = SignIn(self.settings)
 
     def hint(self, id: str) -> None:
         """Tell a worker to look at a run or a job, without waiting for it; lost hints cost a second."""

@@ -113,6 +113,15 @@ class Database:
         async with self.read() if self.is_postgres else self.write() as session:
             yield session
 
+    @property
+    def connections(self) -> tuple[dict[str, int], int]:
+        """How many there are, `used` and `idle`, and how many there may be."""
+        pool: Any = self.engine.pool
+        return {
+            "used": pool.checkedout(),
+            "idle": pool.checkedin(),
+        }, self.settings.database_connections + self.settings.database_more_connections
+
     async def close(self) -> None:
         await self.engine.dispose()
 

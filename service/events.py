@@ -79,7 +79,7 @@ def begin(session: AsyncSession, run: RunRow, *, by: str, **happened: dict[str, 
     ]
     for event in first:
         chain(run, event)
-    insert_last(session, run, *first, OutboxRow(run_id=run.id))
+    insert_last(session, run, *first, OutboxRow(run_id=run.id, due_at=run.created_at))
 
 
 async def chain_older(session: AsyncSession, run: RunRow) -> None:

@@ -2,37 +2,20 @@
 
 import asyncio
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.context import Context, Ctx
 from service.database import now
+from service.metrics.scrape import scrape
 from service.revisions import known_revisions, newest_revision, revision_of
 from service.runs import repository
-from service.runs.states import State
-from service.usage import repository as ledger
+from service.runs.tables import WORKER
 
 router = APIRouter(tags=["health"])
 
-REGISTRY = CollectorRegistry()
-REQUESTS = Counter("dayrun_http_requests", "Requests answered.", ["method", "route", "status"], registry=REGISTRY)
-SECONDS = Histogram("dayrun_http_request_seconds", "Time to answer.", ["method", "route"], registry=REGISTRY)
-RUNS = Gauge("dayrun_runs", "Runs in each state.", ["state"], registry=REGISTRY)
-WORKER_SILENT = Gauge("dayrun_worker_silent_seconds", "Time since the worker's last sweep; NaN before the first.", registry=REGISTRY)
-RUN_LABELS = ["run", "name"]
-RUN_STEP = Gauge("dayrun_run_step", "Optimizer steps done by a run that is not over.", RUN_LABELS, registry=REGISTRY)
-RUN_LOSS = Gauge("dayrun_run_loss", "Newest training loss.", RUN_LABELS, registry=REGISTRY)
-RUN_RATE = Gauge("dayrun_run_images_per_second", "Training speed.", RUN_LABELS, registry=REGISTRY)
-QUEUE_WAIT = Gauge("dayrun_queue_oldest_seconds", "How long the run that waits longest has been queued.", registry=REGISTRY)
-HELD = Gauge("dayrun_accelerators_held", "Accelerators that runs hold, by project.", ["project"], registry=REGISTRY)
-BURN = Gauge("dayrun_dollars_per_hour", "What the held accelerators cost, by project.", ["project"], registry=REGISTRY)
-OTHERS = "(others)"
-
-MOST_PROJECTS = 200
-"""Series of projects; those that burn least are added up under OTHERS."""
 SILENT_TOO_LONG = 15.0
 """Seconds without a sweep after which the service counts as not ready: runs would not be looked after."""
 
@@ -68,7 +51,7 @@ async def readyz(context: Ctx) -> JSONResponse:
 async def readiness(context: Context) -> Readiness:
     try:
         async with context.database.read() as session:
-            beat = await repository.last_beat(session, "worker")
+            beat = await repository.last_beat(session, WORKER)
         revision = await asyncio.to_thread(revision_of, context.settings)
     except SQLAlchemyError as error:
         broker, objects = await asyncio.gather(context.broker.says(), context.objects.says())
@@ -86,27 +69,7 @@ async def readiness(context: Context) -> Readiness:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(context: Ctx) -> Response:
-    """Figures of this process and of all runs, in Prometheus' text format."""
-    async with context.database.read() as session:
-        counts = await repository.count_by_state(session)
-        active = await repository.page(session, None, [State.RUNNING, State.PAUSING, State.CANCELLING], 200)
-        beat = await repository.last_beat(session, "worker")
-        held = await ledger.held_by_project(session)
-        oldest = await repository.oldest_queued(session)
-    QUEUE_WAIT.set((now() - oldest).total_seconds() if oldest else 0.0)
-    HELD.clear()
-    BURN.clear()
-    for number, (project_id, accelerators, dollars_per_hour) in enumerate(held):
-        label = project_id if number < MOST_PROJECTS else OTHERS
-        HELD.labels(label).inc(accelerators)
-        BURN.labels(label).inc(dollars_per_hour)
-    for state in State:
-        RUNS.labels(state).set(counts.get(state, 0))
-    for gauge, name in ((RUN_STEP, "step"), (RUN_LOSS, "loss"), (RUN_RATE, "images_per_second")):
-        gauge.clear()  # a run that is over leaves no series behind
-        for run in active:
-            if (value := getattr(run, name)) is not None:
-                gauge.labels(run.id, run.name).set(value)
-    WORKER_SILENT.set((now() - beat).total_seconds() if beat else float("nan"))
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+async def metrics(context: Ctx, request: Request) -> Response:
+    """Figures of this process and of all runs, in Prometheus' text format or in OpenMetrics, which has exemplars."""
+    body, content_type = await scrape(context, request.headers.get("accept", ""))
+    return Response(body, headers={"Content-Type": content_type})

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 
+from dayrun import tracing
 from service.settings import Settings
 
 MOST = 1000
@@ -16,6 +17,8 @@ MOST = 1000
 PER_SECOND = 10
 """Hints that one process sends at most. A single run is looked at at once; a hundred that come together are found by the next sweep, and
 to tell Celery of each would cost a request more than all the rest of it."""
+HINT_SECONDS = 30
+"""After which the broker drops one: a late hint is worth nothing, the sweep has been there."""
 log = logging.getLogger("dayrun")
 
 
@@ -24,7 +27,7 @@ class Hints:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._due: OrderedDict[str, None] = OrderedDict()  # a run that is due twice needs one look
+        self._due: OrderedDict[str, str | None] = OrderedDict()  # run → the trace that asks; a run that is due twice needs one look
         self._changed = threading.Condition()
         self._open = True
         self._broker_answers = True
@@ -32,8 +35,9 @@ class Hints:
 
     def put(self, run_id: str) -> None:
         """Never waits."""
+        trace = tracing.traceparent()
         with self._changed:
-            self._due[run_id] = None
+            self._due[run_id] = trace
             if len(self._due) > MOST:
                 self._due.popitem(last=False)
             self._changed.notify()
@@ -54,13 +58,13 @@ class Hints:
                 self._changed.wait_for(lambda: self._due or not self._open)
                 if not self._open:
                     return
-                run_id, _ = self._due.popitem(last=False)
+                run_id, trace = self._due.popitem(last=False)
             # with the first hint: Celery takes as long to import as half of all else, and an API that starts is waited for
             from service.broker import make_celery, send_hint
 
             queue = queue or make_celery(self._settings)
             begun = time.monotonic()
-            answers = send_hint(queue, run_id)
+            answers = send_hint(queue, run_id, trace)
             if answers != self._broker_answers:
                 log.warning("the broker %s", "takes hints again" if answers else "takes no hints: runs wait for the next sweep")
             self._broker_answers = answers

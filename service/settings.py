@@ -61,11 +61,18 @@ class Settings(BaseSettings):
     database_more_connections: int = Field(default=0, ge=0, description="Connections that it may open beyond these for a moment.")
     database_wait_seconds: float = Field(default=10.0, gt=0, description="How long a request waits for a connection before it gets a 503.")
     database_pgbouncer: bool = Field(default=False, description="Postgres is reached through PgBouncer in transaction mode.")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Collector of OpenTelemetry that traces go to, http://HOST:4318; default: no traces.",
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="Of what API, worker and trainer print: docs/tracing.md.")
 
     auth: Literal["none", "required"] | None = Field(
         default=None, description="Whether requests need a key or token; default: none on the loopback address, required on any other."
     )
     metrics_need_key: bool = Field(default=False, description="Whether /metrics asks for a key too.")
+    certificates: str = Field(default="", description="PEM files, with commas between, whose expiry /metrics tells: those of your proxy.")
     identity_seconds: float = Field(
         default=5.0, ge=0, le=60, description="How long a process trusts what it knows of a key: a revoked one works on for at most this."
     )
@@ -74,6 +81,10 @@ class Settings(BaseSettings):
     wrong_keys_per_minute: int = Field(default=30, ge=1, description="Unknown keys and tokens that are looked at from one address.")
     oidc_issuer: str | None = Field(default=None, description="https://… of an OpenID provider whose tokens are taken beside keys.")
     oidc_audience: str | None = Field(default=None, description="What its tokens must name in `aud`: the provider's name for us.")
+    oidc_client: str | None = Field(
+        default=None, description="The page's client id at the provider: people sign in there. Its redirect URI is the page's address."
+    )
+    oidc_client_secret: str | None = Field(default=None, repr=False, description="For providers that want one beside PKCE, e.g. Google.")
     oidc_skew_seconds: float = Field(default=60.0, ge=0, le=600, description="How far the provider's clock may be off.")
     oidc_max_age_hours: float = Field(default=24.0, gt=0, description="How long its signing keys are trusted while it does not answer.")
     oidc_groups_claim: str = Field(default="groups", description="Claim that lists somebody's groups.")
@@ -132,6 +143,12 @@ class Settings(BaseSettings):
     def launch_folder(self, run_id: str, attempt: int) -> Path:
         """Where the local launcher keeps its claim on one attempt."""
         return self.root / "launches" / f"{run_id}-{attempt:04d}"
+
+    @property
+    def for_trainers(self) -> dict[str, str]:
+        """Variables by which an attempt's processes trace and log as the service does."""
+        found = {"DAYRUN_OTLP_ENDPOINT": self.otlp_endpoint, "DAYRUN_LOG_FORMAT": self.log_format if self.log_format != "text" else None}
+        return {name: value for name, value in found.items() if value is not None}
 
     def job_folder(self, job_id: str) -> Path:
         """Where a job's program is watched, and what it printed."""

@@ -12,18 +12,19 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from dayrun import tracing
 from service import retention
-from service.broker import make_celery
+from service.broker import TRACE, make_celery
 from service.chores import Chore, Turn, keep_doing
 from service.database import Database, now
 from service.jobs.reconcile import JobReconciler
 from service.launchers.chosen import launcher_of, programs_of
 from service.runs import repository
 from service.runs.reconcile import Reconciler
+from service.runs.tables import WORKER
 from service.settings import Settings
 from service.webhooks.courier import Courier
 
-WORKER = "worker"
 log = logging.getLogger("dayrun")
 
 
@@ -60,7 +61,7 @@ class Worker:
     def chores(self) -> list[Chore]:
         """Everything that is done again and again."""
         return [
-            Chore("sweep", settings.sweep_seconds, self.sweep),
+            Chore("sweep", settings.sweep_seconds, self.sweep, note=repository.swept),
             Chore("outbox", settings.sweep_seconds, self.drain),
             Chore("jobs", settings.sweep_seconds, self.sweep_jobs),
             Chore("forget", 3600.0, self.forget),
@@ -118,9 +119,12 @@ def worker() -> Worker:
     return Worker()
 
 
-@app.task(name="look")
-def look(id: str) -> None:
-    try:
-        worker().run(worker().look(id))
-    except SQLAlchemyError as error:
-        log.warning("a hint for %s is dropped, the database is away: %s", id, type(error).__name__)
+@app.task(name="look", bind=True)
+def look(self: Any, id: str) -> None:
+    headers: dict[str, str] = self.request.headers or {}
+    trace = headers.get(TRACE)
+    with tracing.span("look", trace, {"dayrun.id": id}, kind="consumer"):
+        try:
+            worker().run(worker().look(id))
+        except SQLAlchemyError as error:
+            log.warning("a hint for %s is dropped, the database is away: %s", id, type(error).__name__)

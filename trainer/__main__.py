@@ -10,9 +10,17 @@ Signals, to any rank: SIGTERM and SIGINT stop, SIGUSR1 writes a checkpoint and g
 
 import argparse
 import os
+import platform
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from dayrun.tracing import Start
 
 PATIENCE_SECONDS = 60.0
 """How long an object store may be away before a checkpoint counts as failed: a restart of the store is no event."""
@@ -21,8 +29,9 @@ PATIENCE_SECONDS = 60.0
 def main() -> int:
     from trainer.faults import StopSignal  # first of all: a signal that arrives while torch loads must not be lost
 
-    stop = StopSignal()
+    stop, begun = StopSignal(), time.time()
     options = parse(sys.argv[1:])
+    from dayrun import tracing
     from dayrun.objects import Prefix
     from dayrun.run_folder import EXIT_FAILED, RunFolder
     from trainer.logs import CopiedOutput
@@ -38,17 +47,32 @@ def main() -> int:
         print(error, file=sys.stderr, flush=True)
         return EXIT_FAILED
     output = CopiedOutput(folder, attempt, rank)
+    tracing.begin("trainer", run=os.environ.get("DAYRUN_RUN", ""), attempt=attempt, rank=rank)
+    start = tracing.Start("start", os.environ.get(tracing.TRACEPARENT), begun)
     try:
-        return train(options.recipe, folder, attempt, rank, stop, lambda: output.end(options.patience))
+        return train(options.recipe, folder, attempt, rank, stop, lambda: output.end(options.patience), start)
     finally:
+        tracing.end()
         output.end(options.patience)
 
 
-def train(recipe_url: str, folder, attempt: int, rank: int, stop, last_words: Callable[[], None] = lambda: None) -> int:
-    """One rank of one attempt; everything that ends it is an event and an exit code. `last_words`: before an end from another thread."""
+def train(
+    recipe_url: str,
+    folder,
+    attempt: int,
+    rank: int,
+    stop,
+    last_words: Callable[[], None] = lambda: None,
+    start: "Start | None" = None,
+) -> int:
+    """One rank of one attempt; everything that ends it is an event and an exit code.
+
+    last_words: what is done before an end from another thread. start: what is told of the way to the first step.
+    """
     from dayrun.objects import read_url
     from dayrun.rules import RecipeErrors, load
     from dayrun.run_folder import EXIT_FAILED, EXIT_STOPPED, StaleAttempt
+    from dayrun.tracing import Start
     from trainer.faults import PeerLostError, cause_of, evidence_of
     from trainer.telemetry import Telemetry
     from trainer.timing import Timing
@@ -56,18 +80,22 @@ def train(recipe_url: str, folder, attempt: int, rank: int, stop, last_words: Ca
     from trainer.watch import Watch
     from trainer.world import join, leave
 
+    start = start or Start("start", None, time.time())
     telemetry = Telemetry(folder, attempt, rank)
+    start.done("import")
     run = watch = None
     try:
         recipe = load(read_url(recipe_url))
         world = join(recipe.hardware)
+        start.done("join")
         if world.leads:
             folder.claim_attempt(attempt, {"world_size": world.size, "recipe": recipe.name})
             folder.put_recipe(recipe.model_dump(mode="json"))
-            telemetry.event("attempt_started", 0, world_size=world.size, device=str(world.device), host=os.uname().nodename)
-        timing = Timing(world.device)
+            telemetry.event("attempt_started", 0, world_size=world.size, **environment(world.device))
+        timing = Timing(world.device, start)
         watch = Watch(timing, world, folder, attempt, telemetry, recipe.guard.hang_seconds, last_words)
         run = Run(recipe, folder, attempt, world, telemetry, stop, timing=timing)
+        start.done("model")
         outcome = run.train()
         if world.leads:
             telemetry.event("ended", run.progress.step, outcome=outcome, cause=None, evidence=[])
@@ -79,6 +107,7 @@ def train(recipe_url: str, folder, attempt: int, rank: int, stop, last_words: Ca
         return EXIT_FAILED
     except Exception as error:
         traceback.print_exc()
+        start.end(error=f"{type(error).__name__}: {error}")
         cause = None if isinstance(error, PeerLostError) else cause_of(error)
         if isinstance(error, RecipeErrors | OSError) and run is None and cause == "unknown":
             cause = "spec"  # the recipe file itself could not be read
@@ -90,6 +119,19 @@ def train(recipe_url: str, folder, attempt: int, rank: int, stop, last_words: Ca
         if watch is not None:
             watch.close()
         telemetry.close()
+
+
+def environment(device: "torch.device") -> dict[str, Any]:
+    """What rank 0 runs on: host, device with the name that it gives itself, versions of what the losses depend on."""
+    import torch
+
+    from dayrun import __version__
+
+    versions = {"dayrun": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    name = platform.machine()
+    if device.type == "cuda":
+        versions["cuda"], name = str(torch.version.cuda), torch.cuda.get_device_name(device)
+    return {"device": str(device), "device_name": name, "host": os.uname().nodename, "versions": versions}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

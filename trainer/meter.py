@@ -25,7 +25,7 @@ from trainer.watch import Stragglers, straggling
 from trainer.world import World
 
 NORMS_EVERY = 10 * LOG_EVERY
-"""Steps between norms by block: a copy of the weights for a moment, and two lines a block."""
+"""Steps between norms by block (a copy of the weights for a moment, and two lines a block) and between the ranks' own times."""
 TIME_BINS = (0.0, 0.3, 0.6, 1.0)
 IN_A_STEP = ("data_wait", "forward", "backward", "communication", "optimizer")
 BESIDE = ("checkpoint", "preview", "evaluation")
@@ -128,23 +128,38 @@ class Meter:
         self._telemetry.metric(step, **{f"gradient_norm_{block}": value * scale for block, value in gradients.items()})
         self._telemetry.metric(step, **{f"update_norm_{block}": value for block, value in updates.items()})
 
-    def report(self, step: int, last: bool, loss: float, norm: float, learning_rate: float, more: Callable[[], dict[str, float]]) -> None:
-        """After every step, on every rank. `last`: of the run. `more`: further means since it was last called, when they are due."""
+    def report(
+        self,
+        step: int,
+        last: bool,
+        loss: float,
+        norm: float,
+        learning_rate: float,
+        more: Callable[[], dict[str, float]],
+        loaded: Callable[[], dict[str, float]],
+    ) -> None:
+        """After every step, on every rank. `last`: of the run. `more`: further means since it was last called, when they are due;
+        `loaded`: what this rank's loaders have done in the attempt, by the same names on every rank.
+        """
         self._telemetry.check()
         self._telemetry.metric(step, loss=loss)
         if step % LOG_EVERY and not last:
             return
         taken = self.timing.take()
         steps, own = max(1.0, taken["steps"]), sum(taken.get(part, 0.0) for part in OWN)
-        mine = [own, self._memory(), *(taken.get(part, 0.0) for part in IN_A_STEP), *self._bins.flatten().tolist()]
+        parts_of_step, bins, done = [taken.get(part, 0.0) for part in IN_A_STEP], self._bins.flatten().tolist(), loaded()
+        ranks, parts_of_loss = self._gather([own, self._memory(), *parts_of_step, *bins, *done.values()]), more()
         self._bins.zero_()
-        ranks, parts_of_loss = self._gather(mine), more()
         if not self._world.leads:
             return
-        self._name_stragglers(step, [rank[0] for rank in ranks], int(steps))
+        own_seconds = [rank[0] for rank in ranks]
+        self._name_stragglers(step, own_seconds, int(steps))
+        if self._world.size > 1 and (step % NORMS_EVERY == 0 or last):
+            self._telemetry.metric(step, **{f"own_seconds_rank_{rank}": each / steps for rank, each in enumerate(own_seconds)})
         seconds = taken["step_seconds"] / steps
         parts = {part: statistics.fmean(rank[2 + i] for rank in ranks) / steps for i, part in enumerate(IN_A_STEP)}
-        bins = torch.tensor([rank[2 + len(IN_A_STEP) :] for rank in ranks]).sum(0).view(2, -1)
+        sums = torch.tensor([rank[2 + len(IN_A_STEP) :] for rank in ranks], dtype=torch.float64).sum(0)
+        by_noise, by_loaders = sums[: len(bins)].view(2, -1), sums[len(bins) :].tolist()
         self._telemetry.metric(
             step,
             gradient_norm=norm,
@@ -158,7 +173,8 @@ class Meter:
             peak_share=self._flops / (seconds * self._rate),
             dollars=self.dollars,
             **parts_of_loss,
-            **{name: float(mean) for name, mean in zip(BIN_NAMES, bins[0] / bins[1], strict=True)},
+            **{name: float(mean) for name, mean in zip(BIN_NAMES, by_noise[0] / by_noise[1], strict=True)},
+            **{name: total for name, total in zip(done, by_loaders, strict=True) if total},  # most runs have no cache
         )
 
     def _name_stragglers(self, step: int, own_seconds: list[float], steps: int) -> None:

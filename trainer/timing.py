@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dayrun.tracing import Start
+
 Part = Literal["data_wait", "forward", "backward", "communication", "optimizer", "start", "checkpoint", "preview", "evaluation"]
 ON_DEVICE = ("forward", "backward", "communication", "optimizer")
 """What a GPU does behind the program's back: a clock would time the orders, not the work."""
@@ -25,7 +27,9 @@ RECENT_STEPS = 100
 class Timing:
     """Seconds by part since they were last taken, and what is going on now."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, start: Start | None = None) -> None:
+        """start: what is told of the way to the first step."""
+        self._start = start
         self._events = device.type == "cuda"
         self._seconds: dict[str, float] = defaultdict(float)
         self._pending: deque[tuple[str, torch.cuda.Event, torch.cuda.Event]] = deque()
@@ -74,6 +78,8 @@ class Timing:
         self.doing, self.warm, self.moved = "start", False, time.monotonic()
 
     def begin_step(self) -> None:
+        if self._start is not None:
+            self._start.done("data and pictures")
         self._begun = time.monotonic()
 
     def end_step(self, step: int) -> None:
@@ -83,6 +89,10 @@ class Timing:
         self.steps += 1
         self.step_seconds += now - self._begun
         self.step, self.moved, self.warm, self.doing = step, now, True, "step"
+        if self._start is not None:
+            self._start.done("first step")
+            self._start.end()
+            self._start = None
 
     def take(self) -> dict[str, float]:
         """Seconds by part since the last call, and `steps` and `step_seconds`. What a GPU has not finished counts the next time."""

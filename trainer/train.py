@@ -13,6 +13,7 @@ from dayrun.recipe import Recipe
 from dayrun.run_folder import EventType, Fork, RunFolder
 from trainer import checkpoint, fork, microbatch
 from trainer.autoencoder import autoencoder_of
+from trainer.data import shelves
 from trainer.data.loader import BadSamples, Batch, Loader
 from trainer.data.records import Chain
 from trainer.ema import AveragedWeights
@@ -84,6 +85,7 @@ class Run:
         self.meter, self.parts = Meter(recipe, world, telemetry, self.timing), PartMeans(world)
         self.profiler = Profiler(folder, world, telemetry)
         self.chain = Chain(telemetry.trained)
+        self.read = list[BadSamples]()  # by each loader of this attempt
         about = (self.model, self.ema, self.autoencoder, stop, self.timing)
         self.showing = Showing(recipe, folder, attempt, world, *about, self.finish_save, self.tell, telemetry.metric)
 
@@ -115,7 +117,9 @@ class Run:
     def loader(self, index: int) -> Loader:
         stage = self.recipe.stages[index]
         pin = self.world.device.type == "cuda"
-        return Loader(self.recipe.at_stage(index), stage.pixels, lambda bad: self.report_bad(index, bad), stage.batch_size, pin)
+        made = Loader(self.recipe.at_stage(index), stage.pixels, lambda bad: self.report_bad(index, bad), stage.batch_size, pin)
+        self.read.append(made.bad)
+        return made
 
     def train_stages(self, loaders: dict[int, Loader]) -> Literal["succeeded", "stopped", "rolled_back"]:
         for i, loader in loaders.items():
@@ -166,7 +170,7 @@ class Run:
                         self.ema.update(progress.step)
             timing.end_step(progress.step)
             last = self.ends(index) and progress.step == self.course.total_steps
-            self.meter.report(progress.step, last, loss, norm, recipe.optimizer.learning_rate * factor, self.parts.means)
+            self.meter.report(progress.step, last, loss, norm, recipe.optimizer.learning_rate * factor, self.parts.means, self.read_so_far)
             self.profiler.stepped(progress.step, agreed.profile)
             if agreed.save_failed:
                 self.finish_save()
@@ -363,6 +367,11 @@ class Run:
     def show(self) -> None:
         """Pictures and measurements that are due."""
         self.showing.show(self.course, self.progress.step, self.meter.attempt_seconds, self.prompts, self.tower, self.guard.roll_backs)
+
+    def read_so_far(self) -> dict[str, float]:
+        """What the loaders of this process have done in this attempt."""
+        read = {"samples_read": sum(one.seen for one in self.read), "bad_samples": sum(one.count for one in self.read)}
+        return {**read, **shelves.counts()}
 
     def report_bad(self, stage: int, bad: BadSamples) -> None:
         """Every bad sample is listed in the folder; an event tells of some. Called from threads."""

@@ -1,5 +1,6 @@
 """What a launcher is: a few verbs, and what can be observed. The reconciler knows nothing else of where a run trains."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -44,6 +45,7 @@ class Order:
     project: str = "default"
     avoid_nodes: tuple[str, ...] = ()
     deadline_seconds: float | None = None  # after which the machines end it by themselves
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])  # variables of its processes, beside the launcher's own
 
 
 class Programs(Protocol):

@@ -160,6 +160,7 @@ class KubernetesLauncher:
             deadline_seconds=order.deadline_seconds,
             avoid_nodes=order.avoid_nodes,
             block=block,
+            environment=order.environment,
         )
 
     def _start(self) -> None:

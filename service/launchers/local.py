@@ -46,6 +46,7 @@ class LocalLauncher:
             "DAYRUN_DATA": str(self._settings.data_folder),
             "DAYRUN_RUN": order.run_id,
             "DAYRUN_ATTEMPT": str(order.attempt),
+            **order.environment,
         }
         log = self._settings.launch_folder(order.run_id, order.attempt) / "launcher.log"  # here, wherever the run folder is
         return {"launcher": "local", "command": command, "environment": environment, "log": str(log)}

@@ -110,9 +110,12 @@ class WatchedCommand:
         return found
 
 
+SECRETS = ("DAYRUN_DATABASE", "DAYRUN_BROKER", "DAYRUN_KEY", "DAYRUN_SECRET_KEY", "DAYRUN_OIDC_CLIENT_SECRET")
+
+
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """What a trainer may see: it needs no database, no broker and no key, and what it prints is kept."""
-    return {name: value for name, value in environment.items() if name not in ("DAYRUN_DATABASE", "DAYRUN_BROKER", "DAYRUN_KEY")}
+    return {name: value for name, value in environment.items() if name not in SECRETS}
 
 
 def kill(processes: list[psutil.Process]) -> None:

@@ -47,8 +47,11 @@ async def largest(session: AsyncSession, run_id: str, name: str) -> float | None
     return await session.scalar(select(func.max(MetricRow.value)).where(MetricRow.run_id == run_id, MetricRow.name == name))
 
 
-async def keep(session: AsyncSession, run_id: str, stage: str, measured: MeasuredStage, steps: int, at: datetime) -> None:
-    """Keep what a stage measured, in place of what the same stage measured before."""
+async def keep(
+    session: AsyncSession, run_id: str, stage: str, measured: MeasuredStage, predicted_step_seconds: float, steps: int, at: datetime
+) -> None:
+    """Keep what a stage measured, in place of what the same stage measured before, beside what its plan expected."""
     row = {**measured.model_dump(), "run_id": run_id, "stage": stage, "steps": steps, "measured_at": at}
+    row["predicted_step_seconds"] = predicted_step_seconds
     statement = upsert(session, MeasuredStageRow).values(row)
     await session.execute(statement.on_conflict_do_update(index_elements=["run_id", "stage"], set_=row))

@@ -151,8 +151,9 @@ async def learn_from(session: AsyncSession, run: RunRow) -> None:
     for measured in await so_far(session, run, Recipe.model_validate(run.recipe)):
         if measured.step_seconds and measured.name in stages:
             mean = sum(measured.step_seconds) / len(measured.step_seconds)
-            kept = MeasuredStage.of(own, stages[measured.name], mean)
-            await repository.keep(session, run.id, measured.name, kept, len(measured.step_seconds) * WINDOW_STEPS, now())
+            planned = stages[measured.name]
+            kept, expected = MeasuredStage.of(own, planned, mean), planned.step_seconds.expected
+            await repository.keep(session, run.id, measured.name, kept, expected, len(measured.step_seconds) * WINDOW_STEPS, now())
     sides = [
         {"name": one.name, "unit": one.unit, "predicted": one.predicted.model_dump(), "actual": one.actual, "inside": one.inside}
         for one in await compared(session, run)

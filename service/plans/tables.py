@@ -20,6 +20,7 @@ class MeasuredStageRow(Base):
     processes: Mapped[int] = mapped_column(Integer)
     flops_per_process_step: Mapped[float] = mapped_column(Float)
     step_seconds: Mapped[float] = mapped_column(Float)
+    predicted_step_seconds: Mapped[float | None] = mapped_column(Float)  # by the plan that the run was accepted with
     steps: Mapped[int] = mapped_column(Integer)  # that the mean is taken over
     measured_at: Mapped[datetime] = mapped_column(UtcDateTime)
 

@@ -34,7 +34,7 @@ async def go_on_with(session: AsyncSession, run_id: str, attempt: int) -> None:
     if run.leased_until is not None and run.leased_until > at:
         return  # what its holder sees is of the older attempt; the next sweep comes soon
     if run.state in HOLDS_MACHINES:
-        await settle_cost(session, run, at)  # nobody knows when the one ended and the other began: they held the same machines
+        await settle_cost(session, run, at, "unknown")  # nobody knows when the one ended and the other began: they held the same machines
     run.attempt, run.outcome = attempt, None
     if run.state == State.QUEUED:
         move(session, run, Move.LAUNCH)

@@ -68,4 +68,4 @@ def amend(session: AsyncSession, run: RunRow, change: RunChange, permit: Permit)
     if done:
         run.version, run.updated_at = run.version + 1, now()
         events.record(session, run, "run_changed", by=permit.actor.subject, **done)
-        session.add(OutboxRow(run_id=run.id))
+        session.add(OutboxRow(run_id=run.id, due_at=run.updated_at))

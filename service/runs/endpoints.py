@@ -78,6 +78,7 @@ async def list_runs(
     label: Annotated[list[str], Query(description="`KEY=VALUE`: only runs with this label. Repeatable: all of them.")] = [],  # noqa: B006
     recipe: Annotated[list[str], Query(description='`/POINTER=JSON`, e.g. `/optimizer/kind="muon"`. Repeatable.')] = [],  # noqa: B006
     parent: Annotated[str | None, Query(max_length=40, description="Only forks of this run.")] = None,
+    search: Annotated[str | None, Query(min_length=1, max_length=100, description="Only runs with this in their name or id.")] = None,
     created_after: Instant | None = None,
     created_before: Instant | None = None,
     limit: Limit = 50,
@@ -86,7 +87,7 @@ async def list_runs(
 ) -> Response:
     """Runs, newest first. What is null in a run is left out of the list."""
     chosen = listing.RunFilter(
-        state, project, name, listing.labels_of(label), listing.conditions_of(recipe), created_after, created_before, parent
+        state, project, name, listing.labels_of(label), listing.conditions_of(recipe), created_after, created_before, parent, search
     )
     if project is not None:
         permit.on(project)
@@ -238,5 +239,4 @@ async def show_manifest(context: Ctx, permit: ReadRuns, run_id: str) -> dict[str
     """What the launcher starts for the newest attempt, or would start for the first."""
     async with context.database.read() as session:
         run = await service.find(session, run_id, permit)
-    settings = context.settings
-    return context.launcher.manifest(order_of(run, max(1, run.attempt), settings.run_url(run.id), settings.stop_seconds))
+    return context.launcher.manifest(order_of(run, max(1, run.attempt), context.settings))

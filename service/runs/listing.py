@@ -70,6 +70,7 @@ class RunFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     parent: str | None = None
+    search: str | None = None
 
 
 def labels_of(given: Sequence[str]) -> list[tuple[str, str]]:
@@ -153,6 +154,8 @@ def narrowed(query: Q, session: AsyncSession, chosen: RunFilter, before: str | N
         wanted.append(RunRow.project_id == chosen.project)
     if chosen.name is not None:
         wanted.append(RunRow.name == chosen.name)
+    if chosen.search is not None:
+        wanted.append(RunRow.name.icontains(chosen.search, autoescape=True) | RunRow.id.contains(chosen.search, autoescape=True))
     if chosen.parent is not None:
         wanted.append(RunRow.parent_run_id == chosen.parent)
     if chosen.created_after is not None:

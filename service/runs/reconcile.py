@@ -19,6 +19,7 @@ from obstore.exceptions import BaseError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from dayrun import json_logs, tracing
 from dayrun.objects import Prefix
 from dayrun.recipe import Recipe
 from dayrun.run_folder import Cursor, Event, Fork, Metric, RunFolder
@@ -31,6 +32,7 @@ from service.runs import repository, room
 from service.runs.adopt import adopt
 from service.runs.cost import used_accelerator_seconds
 from service.runs.decide import Change, Launch, Standing, Step, Stop, Wait, next_step
+from service.runs.figures import renewed
 from service.runs.placement import Code, Waiting
 from service.runs.room import Picture
 from service.runs.states import ACTIVE, HOLDS_MACHINES, Move, State
@@ -178,6 +180,10 @@ class Reconciler:
 
     async def _look_at(self, run: RunRow, owner: str, budget: list[Cap]) -> Stepped:
         """Look at a run that `owner` has leased; where there is something to do, write it down, then do it."""
+        with json_logs.about(run=run.id, attempt=run.attempt):
+            return await self._bring_further(run, owner, budget)
+
+    async def _bring_further(self, run: RunRow, owner: str, budget: list[Cap]) -> Stepped:
         seen = await asyncio.to_thread(self._observe, run)
         caps = [*own_caps(run), *budget]
         is_news = seen.events or seen.metrics or due_warnings(caps, run.warned or {}) or run.waiting != waiting_of(run, seen.launcher)
@@ -192,8 +198,9 @@ class Reconciler:
             tell_waiting(locked, seen.launcher)
             step = next_step(self._standing(locked, caps), seen.launcher, now())
             await self._write_down(session, locked, step, seen.launcher)
+            trace = await repository.traceparent_of(session, locked.id) if isinstance(step, Launch) and tracing.is_on() else None
         # should we stall here until another has taken over, the effect is fenced by the attempt: a launcher starts each one once
-        await asyncio.to_thread(self._act, locked, step)
+        await asyncio.to_thread(self._act, locked, step, trace)
         return Stepped.HELD if locked.state in HOLDS_MACHINES else Stepped.FREED
 
     def _observe(self, run: RunRow) -> Seen:
@@ -244,10 +251,11 @@ class Reconciler:
                     return
                 run.attempt, run.outcome = attempt, None
                 move(session, run, Move.LAUNCH)
-                ledger.begin(session, run, run.holding_since or now())
+                begun = run.holding_since or now()
+                ledger.begin(session, run, begun, (begun - (run.queued_at or run.created_at)).total_seconds())
             case Change(wanted, cause, evidence, next_attempt_at, ends_group):
                 if seen.launched == Launched.ENDED or ends_group:
-                    await settle_cost(session, run, seen.ended_at or now())
+                    await settle_cost(session, run, seen.ended_at or now(), cause)
                 if seen.bad_nodes:
                     known = run.avoid_nodes or []
                     run.avoid_nodes = [*known, *(node for node in seen.bad_nodes if node not in known)][-MOST_AVOIDED:]
@@ -258,7 +266,8 @@ class Reconciler:
                 if wanted == Move.SUCCEED:
                     await plans.learn_from(session, run)
 
-    def _act(self, run: RunRow, step: Step) -> None:
+    def _act(self, run: RunRow, step: Step, trace: str | None) -> None:
+        """trace: traceparent of the request that the run was made by, where spans are made."""
         match step:
             case Launch(attempt):
                 url = self._settings.run_url(run.id)
@@ -267,7 +276,9 @@ class Reconciler:
                     folder.put_recipe(run.recipe)
                 if (fork := fork_of(run, self._settings)) is not None and folder.fork() is None:
                     folder.put_fork(fork)
-                self._launcher.launch(order_of(run, attempt, url, self._settings.stop_seconds))
+                with tracing.span("launch", trace, {"dayrun.run": run.id, "dayrun.attempt": attempt}, kind="producer"):
+                    log.info("launching attempt %d", attempt, extra=json_logs.fields(attempt=attempt))
+                    self._launcher.launch(order_of(run, attempt, self._settings, tracing.traceparent()))
             case Stop(force):
                 self._launcher.stop(run.id, run.attempt, force)
             case Change(ends_group=True):
@@ -291,9 +302,20 @@ def fork_of(run: RunRow, settings: Settings) -> Fork | None:
     return {"from": settings.run_url(run.parent_run_id), "step": run.parent_step, "weights": weights}
 
 
-def order_of(run: RunRow, attempt: int, url: str, stop_seconds: float) -> Order:
+def order_of(run: RunRow, attempt: int, settings: Settings, trace: str | None = None) -> Order:
+    """trace: traceparent of the span that launches it."""
     recipe = Recipe.model_validate(run.recipe)
-    return Order(run.id, attempt, url, recipe, stop_seconds, run.project_id, tuple(run.avoid_nodes or ()), deadline_of(run, recipe))
+    return Order(
+        run.id,
+        attempt,
+        settings.run_url(run.id),
+        recipe,
+        settings.stop_seconds,
+        project=run.project_id,
+        avoid_nodes=tuple(run.avoid_nodes or ()),
+        deadline_seconds=deadline_of(run, recipe),
+        environment={**settings.for_trainers, **({tracing.TRACEPARENT: trace} if trace else {})},
+    )
 
 
 def deadline_of(run: RunRow, recipe: Recipe) -> float | None:
@@ -343,8 +365,19 @@ async def take_in(session: AsyncSession, run: RunRow, seen: Seen) -> None:
         run.images_per_second = last["images_per_second"]["value"] if "images_per_second" in last else run.images_per_second
         run.step_seconds = last["step_seconds"]["value"] if "step_seconds" in last else run.step_seconds
     if seen.events or seen.metrics:
+        await renew_figures(session, run, seen)
         run.events_cursor, run.metrics_cursor = seen.events_cursor.offsets, seen.metrics_cursor.offsets
         run.updated_at, run.version = now(), run.version + 1
+
+
+async def renew_figures(session: AsyncSession, run: RunRow, seen: Seen) -> None:
+    """Keep the newest of what was measured in the row; an attempt that has taken its first step is told to the ledger."""
+    before: Any = run.figures
+    figures = renewed(before, run.attempt, seen.events, seen.metrics)
+    run.figures = dict(figures)
+    is_first = "began" in figures and (before is None or before["attempt"] != figures["attempt"] or "began" not in before)
+    if is_first and figures["attempt"] == run.attempt and run.holding_since is not None:
+        await ledger.began_to_train(session, run, max(0.0, figures.get("began", 0.0) - run.holding_since.timestamp()))
 
 
 # ---- what it costs -----------------------------------------------------------------------------------------------------------------

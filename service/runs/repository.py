@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from dayrun.run_folder import Metric
 from service import events
 from service.database import now, upsert
+from service.metrics import tallies
 from service.runs.placement import Code
 from service.runs.states import HOLDS_MACHINES, State
-from service.runs.tables import HeartbeatRow, MetricRow, OutboxRow, RunRow
+from service.runs.tables import SWEPT, EventRow, HeartbeatRow, MetricRow, OutboxRow, RunRow
 
 ROWS_A_STATEMENT = 500
 """SQLite takes 32,766 variables in a statement."""
@@ -58,8 +59,11 @@ async def page(
 
 
 async def lease(session: AsyncSession, run_ids: list[str], owner: str, seconds: float) -> list[RunRow]:
-    """Take the right to act on those of `run_ids` that hold machines and that nobody else has. Two statements, however many they are."""
+    """Take the right to act on those of `run_ids` that hold machines and that nobody else has. Few statements, however many they are."""
     at = now()
+    lapsed = select(func.count()).where(RunRow.id.in_(run_ids), RunRow.leased_by.is_not(None), RunRow.leased_until < at)
+    if stolen := await session.scalar(lapsed):  # whoever had them died, or stalled
+        await tallies.add(session, **{tallies.LEASE_STEALS: stolen})
     free = or_(RunRow.leased_until.is_(None), RunRow.leased_until < at)
     wanted = select(RunRow.id).where(RunRow.id.in_(run_ids), RunRow.state.in_(HOLDS_MACHINES), free)
     # in one order, and past what somebody is changing now: two that take many rows would wait for each other otherwise
@@ -206,6 +210,12 @@ async def metric_names(session: AsyncSession, run_id: str) -> list[str]:
     return list((await session.scalars(select(MetricRow.name).where(MetricRow.run_id == run_id).distinct().order_by(MetricRow.name))).all())
 
 
+async def traceparent_of(session: AsyncSession, run_id: str) -> str | None:
+    """Of the request that made the run, as its first event tells; None where no spans were made then, or the event is forgotten."""
+    data = await session.scalar(select(EventRow.data).where(EventRow.run_id == run_id, EventRow.sequence == 1))
+    return data.get("traceparent") if data else None
+
+
 async def outbox(session: AsyncSession, run_id: str | None = None, limit: int = 1000) -> dict[str, list[int]]:
     """Runs that a look is due for (or one of them), the longest due first, with the rows that say so."""
     query = select(OutboxRow).order_by(OutboxRow.id).limit(limit)
@@ -223,10 +233,16 @@ async def clear_outbox(session: AsyncSession, rows: list[int]) -> None:
     await session.execute(delete(OutboxRow).where(OutboxRow.id.in_(mine)))
 
 
-async def beat(session: AsyncSession, part: str) -> None:
-    """Note that `part` is at work."""
-    statement = upsert(session, HeartbeatRow).values(part=part, time=now())
+async def beat(session: AsyncSession, part: str, at: datetime | None = None) -> None:
+    """Note that `part` is at work, or was at `at`."""
+    statement = upsert(session, HeartbeatRow).values(part=part, time=at or now())
     await session.execute(statement.on_conflict_do_update(index_elements=["part"], set_={"time": statement.excluded.time}))
+
+
+async def swept(at: datetime, session: AsyncSession) -> None:
+    """A sweep that began at `at` has seen everything: how far we are behind is told by it."""
+    await beat(session, SWEPT, at)
+    await tallies.add(session, **{tallies.SWEEPS: 1, tallies.SWEEP_SECONDS: (now() - at).total_seconds()})
 
 
 async def last_beat(session: AsyncSession, part: str) -> datetime | None:

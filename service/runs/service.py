@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dayrun import builtin
+from dayrun import builtin, tracing
 from dayrun.recipe import Recipe, merge_patch
 from dayrun.recipe_errors import RecipeError, RecipeErrors
 from dayrun.rules import load
@@ -122,6 +122,8 @@ async def create(
     run.queued_at, run.waiting = at, just_queued(run).as_json()
     said = {"name": run.name, "project": run.project_id, "labels": run.labels, "priority": run.priority}
     happened: dict[str, dict[str, Any]] = {"run_created": {**said, "reserved_dollars": predicted.dollars}}
+    if (trace := tracing.traceparent()) is not None:
+        happened["run_created"]["traceparent"] = trace
     if origin is not None:
         run.parent_run_id, run.parent_step, run.parent_weights = origin.run, origin.step, origin.weights
         happened["run_forked"] = {"parent": origin.run, "checkpoint": origin.step, "weights": origin.weights}

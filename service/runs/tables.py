@@ -68,6 +68,8 @@ class RunRow(Base):
     events_cursor: Mapped[dict[str, int]] = mapped_column(Json, default=dict)
     metrics_cursor: Mapped[dict[str, int]] = mapped_column(Json, default=dict)
 
+    figures: Mapped[dict[str, Any] | None] = mapped_column(Json)  # the newest of all that is measured (figures.py)
+
     # what it has cost: whole attempts that are over, and the one that holds machines now
     accelerator_seconds: Mapped[float] = mapped_column(Float, default=0.0)
     holding_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -126,6 +128,7 @@ class OutboxRow(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     run_id: Mapped[str] = mapped_column(String(40))
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # null: written by an older service
 
 
 class IdempotencyRow(Base):
@@ -160,8 +163,14 @@ class MetricRow(Base):
     __table_args__ = ({"sqlite_with_rowid": False},)
 
 
+WORKER = "worker"
+"""The part that sweeps: a worker began a sweep, or went on with one."""
+SWEPT = "swept"
+"""...and when the last one that was finished began."""
+
+
 class HeartbeatRow(Base):
-    """When a part was last seen at work: `/readyz` reads it."""
+    """When a part was last seen at work: `/readyz` and `/metrics` read it."""
 
     __tablename__ = "heartbeats"
 

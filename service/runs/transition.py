@@ -40,7 +40,7 @@ def move(
     if wanted == Move.RETRY and run.next_attempt_at:
         said["next_attempt_at"] = run.next_attempt_at.isoformat()
     events.record(session, run, "state_changed", by=by, at=at, **{"from": before, "to": run.state}, move=wanted, **said)
-    session.add(OutboxRow(run_id=run.id))
+    session.add(OutboxRow(run_id=run.id, due_at=at))
 
 
 def just_queued(run: RunRow) -> Waiting:
@@ -50,7 +50,7 @@ def just_queued(run: RunRow) -> Waiting:
     return Waiting(Code.STARTING, "it has just been queued; the queue is looked at every few moments")
 
 
-async def settle_cost(session: AsyncSession, run: RunRow, ended_at: datetime) -> None:
-    """The attempt holds its machines no longer."""
-    await ledger.end(session, run, ended_at)
+async def settle_cost(session: AsyncSession, run: RunRow, ended_at: datetime, cause: str | None) -> None:
+    """The attempt holds its machines no longer, for a cause or because it was done."""
+    await ledger.end(session, run, ended_at, cause)
     run.accelerator_seconds, run.holding_since = used_accelerator_seconds(run, ended_at), None

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.projects.budget import Spent, still_to_spend
@@ -13,16 +13,24 @@ from service.runs.cost import used_dollars
 from service.runs.states import OVER
 from service.runs.tables import RunRow
 from service.usage.ledger import Holding, day_of, dollars_within, month_of
-from service.usage.tables import UsageRow
+from service.usage.tables import NO_CAUSE, UsageRow
 
 
 def holding_of(row: UsageRow) -> Holding:
     return Holding(row.accelerators, row.dollars_per_accelerator_hour, row.held_from, row.held_until)
 
 
-def begin(session: AsyncSession, run: RunRow, at: datetime) -> None:
-    """The newest attempt of `run` holds its accelerators from now on."""
-    session.add(row_of(run, at))
+def begin(session: AsyncSession, run: RunRow, at: datetime, waited_seconds: float | None = None) -> None:
+    """The newest attempt of `run` holds its accelerators from now on. waited_seconds: in the queue, where it comes from there."""
+    row = row_of(run, at)
+    row.waited_seconds = waited_seconds
+    session.add(row)
+
+
+async def began_to_train(session: AsyncSession, run: RunRow, start_seconds: float) -> None:
+    """The newest attempt of `run` took its first step so long after its launch."""
+    mine = (UsageRow.run_id == run.id, UsageRow.attempt == run.attempt, UsageRow.start_seconds.is_(None))
+    await session.execute(update(UsageRow).where(*mine).values(start_seconds=start_seconds).execution_options(synchronize_session=False))
 
 
 def row_of(run: RunRow, at: datetime) -> UsageRow:
@@ -36,7 +44,7 @@ def row_of(run: RunRow, at: datetime) -> UsageRow:
     )
 
 
-async def end(session: AsyncSession, run: RunRow, at: datetime) -> None:
+async def end(session: AsyncSession, run: RunRow, at: datetime, cause: str | None) -> None:
     """The newest attempt of `run` holds them no longer. Call it before the run forgets since when it held them."""
     row = await session.get(UsageRow, (run.id, run.attempt))
     if row is None:  # launched by a service that knew no ledger yet
@@ -44,6 +52,7 @@ async def end(session: AsyncSession, run: RunRow, at: datetime) -> None:
         session.add(row)
     if row.held_until is None:
         until = row.held_until = max(at, row.held_from)
+        row.cause = cause or NO_CAUSE
         row.dollars = dollars_within(holding_of(row), row.held_from, until)
 
 

@@ -7,6 +7,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.database import Base, UtcDateTime
 
+NO_CAUSE = "none"
+
 
 class UsageRow(Base):
     """One attempt. Written with its launch and closed with its end, in the transactions that decide them; never changed after that."""
@@ -21,6 +23,11 @@ class UsageRow(Base):
     held_from: Mapped[datetime] = mapped_column(UtcDateTime)
     held_until: Mapped[datetime | None] = mapped_column(UtcDateTime)  # null while it holds them
     dollars: Mapped[float | None] = mapped_column(Float)  # of the whole attempt, once it is over: what a database can add up
+
+    # what its launch and its end were like; null where that is not known
+    waited_seconds: Mapped[float | None] = mapped_column(Float)  # in the queue before it
+    start_seconds: Mapped[float | None] = mapped_column(Float)  # from the launch to the first step
+    cause: Mapped[str | None] = mapped_column(String(20))  # why it ended: as a run's; NO_CAUSE where it ended as it should
 
     __table_args__ = (
         Index("ix_usage_project", "project_id", "held_from"),

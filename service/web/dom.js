@@ -6,7 +6,7 @@ function fill(element, attributes, children) {
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value)
     else element.setAttribute(name, value === true ? '' : value)
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined))
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined))
   return element
 }
 
@@ -40,4 +40,19 @@ export function keyed(parent, items, keyOf, make, update) {
     update?.(child, item) // once it has its place, so that it can be measured and scrolled
   }
   for (const child of known.values()) child.remove()
+}
+
+// One thing after another that can be chosen; `options`: [value, label].
+export function choices(select, options, value) {
+  keyed(select, options, ([key]) => key, ([key]) => el('option', { value: key }), (option, [, label]) => text(option, label))
+  if (value !== undefined) select.value = value
+}
+
+let labels = 0
+// A label above its control.
+export function labelled(label, control, about = null) {
+  control.id ||= `field-${(labels += 1)}`
+  const hint = about === null ? null : el('small', { id: `${control.id}-about` }, about)
+  if (hint) control.setAttribute('aria-describedby', hint.id)
+  return el('div', { class: 'field' }, el('label', { for: control.id }, label), control, hint)
 }

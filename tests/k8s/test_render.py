@@ -73,6 +73,17 @@ def test_labels_lead_back_to_the_attempt():
     assert attempt_of({"app.kubernetes.io/managed-by": "helm"}) is None
 
 
+def test_an_attempt_carries_its_trace_to_every_process_and_shows_it():
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    one = attempt("prx-24h", REFERENCE, environment={"TRACEPARENT": trace, "DAYRUN_LOG_FORMAT": "json"})
+    made = job(one, PROFILES["infiniband"])
+    assert made["metadata"]["annotations"]["dayrun.dev/traceparent"] == trace
+    for replica in made["spec"]["pytorchReplicaSpecs"].values():
+        (container,) = replica["template"]["spec"]["containers"]
+        assert {"name": "TRACEPARENT", "value": trace} in container["env"]
+        assert {"name": "DAYRUN_LOG_FORMAT", "value": "json"} in container["env"]
+
+
 def test_hardware_that_the_cluster_has_not_is_refused_by_name():
     with pytest.raises(NoSuchHardware, match="no 'h100' nodes") as caught:
         job(attempt("prx-24h", {"hardware": {"accelerator": "h100"}}), PROFILES["infiniband"])

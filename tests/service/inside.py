@@ -66,19 +66,21 @@ async def inside(home: Path, **settings: Any) -> AsyncIterator[Inside]:
 
 
 @contextmanager
-def listening(home: Path, **settings: Any) -> Iterator[tuple[str, str]]:
-    """The same behind a port of this machine, for clients and browsers: its address, and an operator's key."""
+def listening(home: Path, port: int = 0, **settings: Any) -> Iterator[tuple[str, str]]:
+    """The same behind a port of this machine (0: a free one), for clients and browsers: its address, and an operator's key."""
     chosen = Settings(**{"home": home, "auth": "required", **settings})
     bring_up_to_date(chosen, False)
     with ThreadPoolExecutor() as threads:  # a test that drives a browser has a loop in its own thread
         key = threads.submit(asyncio.run, first_key(chosen, NewKey(name="the test", role="operator"), force=True)).result()
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(chosen), log_level="warning", lifespan="on"))
+    listener = socket.create_server(("127.0.0.1", port))
+    server = uvicorn.Server(uvicorn.Config(create_app(chosen), log_level="warning", lifespan="on", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}", key
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", key
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def kind(answer: httpx.Response) -> str:

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from PIL import Image
 
+from dayrun.cli import main
 from tests.conftest import ROOT, Service, until
 from tests.tiny import tiny_recipe, write_data
 
@@ -141,3 +143,20 @@ def test_no_service_is_said_with_how_to_start_one(dayrun):
     assert code == 1
     assert err.startswith("dayrun: no service answers at http://127.0.0.1:9 (")
     assert "start one with `dayrun serve`" in err
+
+
+def test_help_of_what_another_program_carries_out_is_whole(dayrun):
+    for words, option in ((("serve",), "--stack"), (("data", "inspect"), "URL")):
+        code, out, err = dayrun(*words, "--help")
+        assert (code, err) == (0, "")
+        assert option in out.partition("Exit codes:")[0]
+        assert f"dayrun {' '.join(words)} " in out.partition("Examples:")[2]
+
+
+def test_a_shell_completes_ids_of_runs(service: Service, tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
+    run = service.client.create_run(tiny_recipe(tiny_data, steps=10**8))
+    monkeypatch.setenv("DAYRUN_URL", service.url)
+    found = ShellComplete(main, {}, "dayrun", "_DAYRUN_COMPLETE").get_completions(["show"], run.id[:-1])
+    assert [(item.value, (item.help or "").partition(",")[0]) for item in found] == [(run.id, "tiny")]
+    service.client.cancel(run.id)
+    service.end(run)

@@ -64,7 +64,7 @@ def route_path(route: RouteContext) -> str:
 
 
 ROWS = rows()
-CLOSED = [row for row in ROWS if row[1] not in OPEN | {"/metrics", OPEN_BELOW + "{path}"}]
+CLOSED = [row for row in ROWS if row[1] not in OPEN | {"/metrics"} and not row[1].startswith(OPEN_BELOW)]
 
 
 @dataclass

@@ -67,4 +67,5 @@ async def test_nothing_that_is_stored_logged_or_answered_holds_a_secret(tmp_path
 
 def test_trainers_do_not_see_the_services_own_secrets():
     mine = {"DAYRUN_DATABASE": "postgresql://u:p@h/d", "DAYRUN_BROKER": "redis://:p@h", "DAYRUN_KEY": "dayrun_x", "AWS_ACCESS_KEY_ID": "a"}
+    mine["DAYRUN_SECRET_KEY"] = "s"
     assert without_secrets(mine) == {"AWS_ACCESS_KEY_ID": "a"}

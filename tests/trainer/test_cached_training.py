@@ -58,7 +58,14 @@ def test_data_from_a_store_train_the_same_run(stored: str, tiny_data: Path, tmp_
         runs[name] = {(m["step"], m["name"]): m["value"] for m in folder.metrics() if "loss" in m["name"]}
     assert runs["store"] == runs["folder"]
     assert any("validation" in name for _, name in runs["store"])
-    assert len(Cache(tmp_path / "cache", 1 << 30).present()) == len(list(tiny_data.glob("*.mds")))
+    shards = list(tiny_data.glob("*.mds"))
+    assert len(Cache(tmp_path / "cache", 1 << 30).present()) == len(shards)
+    told = {metric["name"]: metric["value"] for metric in RunFolder(Prefix(tmp_path / "store")).metrics()}
+    assert told["cache_fetched_shards"] >= len(shards)
+    assert told["cache_fetched_bytes"] >= sum(shard.stat().st_size for shard in shards)
+    assert told["cache_hits"] + told["cache_waits"] >= len(shards)
+    assert told["samples_read"] >= 20 * BATCH
+    assert "bad_samples" not in told  # there was none
 
 
 def test_a_cache_that_cannot_work_is_refused_with_the_number_that_would_and_that_one_works(stored: str, tmp_path: Path):

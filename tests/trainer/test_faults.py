@@ -146,6 +146,7 @@ def test_what_a_run_tells_of_itself(tmp_path: Path):
         "images_per_second",
         "memory_bytes",
         "peak_share",
+        "samples_read",
     }
     parts = ["data_wait_seconds", "forward_seconds", "backward_seconds", "communication_seconds", "optimizer_seconds"]
     assert often >= {*parts, "dollars"}

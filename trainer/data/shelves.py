@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from trainer.data.cache import PATIENCE_SECONDS, Cache, Item, free_for
 from trainer.data.errors import ShardError
-from trainer.data.fetching import Origin
+from trainer.data.fetching import Origin, Pace
 
 INDEX = "index.json"
 FILE = "file://"
@@ -105,6 +105,7 @@ class CachedShelf:
     def __init__(self, url: str, cache: Cache) -> None:
         self._origin = Origin(url, cache.patience_seconds)
         self.url, self._cache, self._index = self._origin.url, cache, b""
+        PACES.append(self._origin.pace)
 
     def index(self) -> bytes:
         try:
@@ -163,6 +164,21 @@ def name_of(url: str, entry: dict[str, Any]) -> str:
 CACHES: dict[Path, Cache] = {}
 """Those that this process has opened: all sets of a run share one."""
 OPENING = threading.Lock()
+PACES: list[Pace] = []
+"""Of every store that this process has taken shards from."""
+
+
+def counts() -> dict[str, float]:
+    """What holding shards took in this process, all caches and stores together; the names are metrics of the run."""
+    each = [cache.counts for cache in list(CACHES.values())]
+    return {
+        "cache_hits": sum(one.held - one.waited for one in each),
+        "cache_waits": sum(one.waited for one in each),
+        "cache_wait_seconds": sum(one.waited_seconds for one in each),
+        "cache_fetched_bytes": sum(one.filled_bytes for one in each),
+        "cache_fetched_shards": sum(one.filled for one in each),
+        "store_retries": sum(pace.asked_again for pace in list(PACES)),
+    }
 
 
 def cache_at(folder: Path | None, limit: int | None, patience_seconds: float = PATIENCE_SECONDS) -> Cache:

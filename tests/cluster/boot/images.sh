@@ -1,5 +1,6 @@
 #!/bin/bash
-# Builds our images with buildah, and hands them to the cluster if it runs: images.sh [--build-only | --hand-over-only] [service] [trainer] [parts]; all by default.
+# Builds our images with buildah, and hands them to the cluster if it runs: images.sh [--build-only | --hand-over-only] [service] [trainer] [parts]; these by default.
+# `worker` (docker-compose.yml) stands on the trainer, and no cluster needs it: --build-only worker.
 # Cold, the trainer takes two to six minutes (torch); layers are kept, and changed code costs seconds. DAYRUN_IMAGE_TAG keeps the images of
 # two working trees apart.
 set -euo pipefail
@@ -23,13 +24,13 @@ uv_cache="${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/uv}"
 mkdir -p "$uv_cache"
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$ROOT/dayrun/__init__.py")
 revision=$(git -C "$ROOT" rev-parse HEAD 2>/dev/null || echo unknown)
-build() { # NAME FILE
+build() { # NAME FILE [TARGET]
   local before
   before=$(store images --quiet "localhost/dayrun-$1:$TAG" 2>/dev/null || true)
   # docker's format, since the other knows no health check
   store bud --quiet --layers --format docker --network host --build-arg BASE=$BASE_IMAGE --build-arg UV_CACHE_DIR=/mnt/uv-cache --volume "$uv_cache:/mnt/uv-cache" \
     --secret "id=index,src=$work/index" --secret "id=ca,src=$work/ca" --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
-    --ignorefile "$ROOT/.dockerignore" --tag "localhost/dayrun-$1:$TAG" --file "$ROOT/$2" "$ROOT" >"$work/id" 2>"$work/log" || { tail -n 30 "$work/log" >&2; exit 1; }
+    --ignorefile "$ROOT/.dockerignore" --tag "localhost/dayrun-$1:$TAG" --file "$ROOT/$2" ${3:+--target "$3"} "$ROOT" >"$work/id" 2>"$work/log" || { tail -n 30 "$work/log" >&2; exit 1; }
   # the predecessor goes, and with it the layers that no other image has: torch's would fill the disk soon
   [ -z "$before" ] || [ "$before" = "$(store images --quiet "localhost/dayrun-$1:$TAG")" ] ||
     store rmi "$before" >/dev/null 2>&1 || true # a build beside this one may stand on it
@@ -41,13 +42,14 @@ case ${1-} in
 esac
 [ $# -gt 0 ] || set -- parts service trainer
 for name in "$@"; do
-  start=$SECONDS
+  start=$SECONDS target=
   case $name in
     parts) file=tests/cluster/parts.Dockerfile ;;
     service | trainer) file=dockerfiles/$name.Dockerfile ;;
-    *) echo "images: $name is none of service, trainer, parts" >&2; exit 2 ;;
+    worker) file=dockerfiles/trainer.Dockerfile target=worker ;;
+    *) echo "images: $name is none of service, trainer, worker, parts" >&2; exit 2 ;;
   esac
-  [ $build = 0 ] || build "$name" "$file"
+  [ $build = 0 ] || build "$name" "$file" "$target"
   built=$((SECONDS - start))
   [ $hand_over = 0 ] || [ ! -S "$SOCK" ] || python3 "$SCRIPTS/load.py" "localhost/dayrun-$name:$TAG"
   echo "images: localhost/dayrun-$name:$TAG built in $built s, handed over in $((SECONDS - start - built)) s"
