@@ -32,7 +32,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@touch $@
 
 $(VENV)/docs.stamp: $(BIN)/uv requirements/docs.txt
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/docs.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.txt
 	@touch $@
 
 demo: $(VENV)/run.stamp ## A small model learns to draw on this machine: MINUTES=9.25, PROMPTS='a red apple on a blue background;…'
