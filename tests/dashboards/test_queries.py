@@ -73,6 +73,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         prometheus = Prometheus(folder, [target], SCRAPE_SECONDS, labels={"cluster": "here", "namespace": "dayrun"})
         prometheus.start()
         try:
+            # what happened before the first look is no increase to Prometheus
+            until(lambda: prometheus.query("dayrun_queue_wait_seconds_count"), "Prometheus' first look", pause=0.1)
             run = two_runs(service, data)
             yield Seen(ask.Prometheus(prometheus.url), service.client, begin, run)
             service.client.cancel(run.id)
