@@ -10,6 +10,7 @@
     bad_samples/<attempt>-<part>.jsonl    samples that could not be read, why, and which stood in
     checkpoints/<step>/<attempt>/         sharded state
     checkpoints/<step>/complete.json      its digests, written last: without it the checkpoint is no checkpoint
+    checkpoints/<step>/held/<id>          who has yet to read it: a draw, an export, a fork; the trainer leaves it until then
     samples/<step>/                       pictures and index.json
     draws/<id>/                           request.json, pictures, index.json; error.json when it failed
     exports/<id>/                         a diffusers folder; complete.json (digests) last; error.json when it failed
@@ -243,6 +244,16 @@ class RunFolder:
         """The manifest goes first, so that a half-deleted checkpoint is none."""
         self.prefix.delete(f"{self.checkpoint_key(step)}/complete.json")
         self.prefix.delete_all(self.checkpoint_key(step))
+
+    def hold_checkpoint(self, step: int, id: str) -> None:
+        """Keep the checkpoint of `step` from being pruned until `id` has read it."""
+        self.prefix.put(f"{self.checkpoint_key(step)}/held/{id}", b"")
+
+    def release_checkpoint(self, step: int, id: str) -> None:
+        self.prefix.delete(f"{self.checkpoint_key(step)}/held/{id}")
+
+    def is_held(self, step: int) -> bool:
+        return any(True for _ in self.prefix.objects(f"{self.checkpoint_key(step)}/held"))
 
     @staticmethod
     def checkpoint_key(step: int, attempt: int | None = None) -> str:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ class Service:
     def __init__(self, home: Path, settings: dict[str, str] | None = None, options: tuple[str, ...] = ()) -> None:
         self.home, self.settings, self.options = home, settings or {}, options
         self.start()
+        SERVICES.append(self)
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -119,6 +121,17 @@ class Service:
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(PATIENCE_SECONDS)
 
+    def end_all(self) -> None:
+        """End what was begun here and would train on: runs outlive tests that fail, and services that stop."""
+        if self.process.poll() is None:
+            for run in [self.client.cancel(run.id) for run in self.client.runs(["queued", "launching", "running"])]:
+                self.end(run)
+            return
+        for process in psutil.process_iter(["cmdline"]):
+            if any(f"{self.home}/" in word for word in process.info["cmdline"] or ()):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
     def folder(self, run: Run | str) -> RunFolder:
         runs = self.settings.get("DAYRUN_RUNS", str(self.home / "runs"))
         return RunFolder(Prefix(f"{runs}/{run if isinstance(run, str) else run.id}"))
@@ -147,6 +160,18 @@ class Service:
 
     def moves(self, run: Run) -> list[str]:
         return [event.data["move"] for event in self.client.events(run.id) if event.type == "state_changed"]
+
+
+SERVICES: list[Service] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_trains_on() -> Iterator[None]:
+    """After a module, whatever its tests came to: the next one has the machine for itself."""
+    yield
+    for service in SERVICES:
+        service.end_all()
+    SERVICES[:] = [service for service in SERVICES if service.process.poll() is None]
 
 
 @pytest.fixture(scope="session")

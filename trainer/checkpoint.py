@@ -220,11 +220,14 @@ def shapes(files: Path) -> dict[str, tuple[int, ...]]:
 
 
 def prune(folder: RunFolder, attempt: int, policy: Checkpoints) -> None:
-    """Delete what the policy does not keep, and what attempts that were overtaken have left. Raises StaleAttempt when we are one."""
+    """Delete what neither the policy keeps nor anybody holds, and what attempts that were overtaken have left.
+
+    Raises StaleAttempt when we are one of these.
+    """
     steps = folder.checkpoints()
     kept = set(steps[-policy.keep_last :]) | {s for s in steps if policy.keep_every and s % policy.keep_every == 0}
     for step in folder.marked_checkpoints():
-        if step not in kept:
+        if step not in kept and not folder.is_held(step):
             folder.check_attempt(attempt)
             folder.delete_checkpoint(step)
 

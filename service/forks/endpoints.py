@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from service.context import Ctx
+from service.folders import hold_checkpoint
 from service.forks import service
 from service.forks.schemas import ForkedRun, NewFork, RecipeDiff
 from service.http.etags import version_tag
@@ -39,6 +40,7 @@ async def fork_run(
 
     response = await once(request, context.database, idempotency_key, work)
     for made_id in made:
+        await hold_checkpoint(context.settings.run_url(run_id), step, made_id)
         context.hint(made_id)
     return response
 

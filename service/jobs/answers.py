@@ -7,12 +7,13 @@ from fastapi import Request, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.context import Context
+from service.folders import hold_checkpoint
 from service.http.etags import is_known
 from service.http.idempotency import Answer, once
 from service.http.prefer import applied, hold
 from service.jobs import repository
 from service.jobs.schemas import Job
-from service.jobs.tables import WAITING_OR_WORKING, JobRow
+from service.jobs.tables import WAITING_OR_WORKING, JobRow, JobState
 
 Shown = Callable[[JobRow], Awaitable[Job]]
 """A job as the wire carries it, with what it has made so far."""
@@ -37,13 +38,18 @@ async def accepted(
 ) -> Response:
     """202 with the job that `work` has ordered or changed; 200 with the job once it is over, for who would wait and need not in vain."""
     made: list[str] = []
+    ordered: list[tuple[str, int, str]] = []
 
     async def keep(session: Any) -> Answer:
         job = await work(session)
         made.append(job.id)
+        if job.state == JobState.QUEUED:
+            ordered.append((context.settings.run_url(job.run_id), job.step, job.id))
         return await answer(job, 202, shown)
 
     response = await once(request, context.database, key, keep)
+    for one in ordered:
+        await hold_checkpoint(*one)
     for job_id in made:
         context.hint(job_id)
     if wait is None or not made:  # a repeated request gets the answer that the first one got

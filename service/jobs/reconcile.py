@@ -107,15 +107,19 @@ class JobReconciler:
         job.version += 1
 
     def _act(self, job: JobRow, step: Step) -> None:
+        url = self._settings.run_url(job.run_id)
+        folder = RunFolder(Prefix(url))
         match step:
             case Start():
-                url = self._settings.run_url(job.run_id)
+                folder.hold_checkpoint(job.step, job.id)
                 if job.kind == Kind.DRAW:
-                    RunFolder(Prefix(url)).put_draw_request(job.id, {**job.request, "step": job.step})
+                    folder.put_draw_request(job.id, {**job.request, "step": job.step})
                 self._programs.start(job.id, arguments_of(job, url))
             case Stop(force):
                 self._programs.stop(job.id, force)
-            case Wait() | End():
+            case End():
+                folder.release_checkpoint(job.step, job.id)
+            case Wait():
                 return
 
 

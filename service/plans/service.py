@@ -130,7 +130,7 @@ async def actual_of(session: AsyncSession, run: RunRow) -> Actual:
     held_hours = held_hours_of(run)
     stages = await so_far(session, run, Recipe.model_validate(run.recipe))
     means = {stage.name: sum(stage.step_seconds) / len(stage.step_seconds) for stage in stages if stage.step_seconds}
-    peak = await repository.largest(session, run.id, "memory_peak_bytes")
+    peak = await repository.largest(session, run.id, "memory_bytes")
     dollars = held_hours * run.world_size * run.dollars_per_accelerator_hour
     return Actual(hours=held_hours, dollars=dollars, step_seconds=means, peak_bytes_per_process=peak)
 

@@ -35,7 +35,7 @@ from service.runs.decide import Change, Launch, Standing, Step, Stop, Wait, next
 from service.runs.figures import renewed
 from service.runs.placement import Code, Waiting
 from service.runs.room import Picture
-from service.runs.states import ACTIVE, HOLDS_MACHINES, Move, State
+from service.runs.states import ACTIVE, HOLDS_MACHINES, OVER, Move, State
 from service.runs.tables import RunRow
 from service.runs.transition import move, settle_cost
 from service.settings import Settings
@@ -275,15 +275,19 @@ class Reconciler:
                 if not folder.prefix.exists("recipe.json"):
                     folder.put_recipe(run.recipe)
                 if (fork := fork_of(run, self._settings)) is not None and folder.fork() is None:
+                    RunFolder(Prefix(fork["from"])).hold_checkpoint(fork["step"], run.id)
                     folder.put_fork(fork)
                 with tracing.span("launch", trace, {"dayrun.run": run.id, "dayrun.attempt": attempt}, kind="producer"):
                     log.info("launching attempt %d", attempt, extra=json_logs.fields(attempt=attempt))
                     self._launcher.launch(order_of(run, attempt, self._settings, tracing.traceparent()))
             case Stop(force):
                 self._launcher.stop(run.id, run.attempt, force)
-            case Change(ends_group=True):
-                self._launcher.stop(run.id, run.attempt, force=True)
-            case Wait() | Change():
+            case Change(ends_group=ends_group):
+                if ends_group:
+                    self._launcher.stop(run.id, run.attempt, force=True)
+                if run.state in OVER and (fork := fork_of(run, self._settings)) is not None:
+                    RunFolder(Prefix(fork["from"])).release_checkpoint(fork["step"], run.id)
+            case Wait():
                 return
 
 

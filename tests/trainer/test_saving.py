@@ -84,6 +84,22 @@ def test_an_error_of_the_thread_is_told_once_by_whoever_waits(world: World, tmp_
     assert [event["step"] for event in told(folder, "checkpoint_failed")] == [7]
 
 
+def test_who_has_yet_to_read_a_checkpoint_keeps_it_from_being_pruned(world: World, tmp_path: Path):
+    folder = RunFolder(Prefix(tmp_path / "run"))
+    saving, telemetry = saver(folder, world, keep_last=1)
+    for step in (7, 14, 21):
+        saving.begin({"model": {"w": torch.zeros(8)}}, step, {})
+        assert saving.wait() is None
+        if step == 7:
+            folder.hold_checkpoint(7, "draw_1")
+    assert folder.checkpoints() == [7, 21]
+    folder.release_checkpoint(7, "draw_1")
+    saving.begin({"model": {"w": torch.zeros(8)}}, 28, {})
+    assert saving.wait() is None
+    telemetry.close()
+    assert folder.checkpoints() == [28]
+
+
 def test_the_newest_checkpoint_is_read_back(world: World, tmp_path: Path):
     folder = RunFolder(Prefix(tmp_path / "run"))
     saving, telemetry = saver(folder, world, prove_every_minutes=1e-9)

@@ -23,7 +23,7 @@ export function newView(query) {
   const weights = el('select', { onchange: stale }, WEIGHTS.map(([value, label]) => el('option', { value }, label)))
   const find = el('input', { type: 'search', placeholder: 'Find a field, e.g. learning rate', 'aria-label': 'Find a field', oninput: narrow })
   const form = el('form', { novalidate: true, class: 'recipe-form' })
-  const changes = el('pre', { class: 'patch', 'data-testid': 'patch', tabindex: 0, 'aria-label': 'Changes as a JSON Merge Patch' })
+  const changes = el('pre', { class: 'patch', 'data-testid': 'patch', role: 'region', tabindex: 0, 'aria-label': 'Changes as a JSON Merge Patch' })
   const wrong = el('div', { class: 'refused', role: 'alert', 'data-testid': 'wrong', hidden: true })
   const planned = el('div', { 'aria-live': 'polite' }, el('p', { class: 'quiet' }, 'Plan says what the run takes and costs, and what stands against it. Nothing starts and nothing is stored before you press the other button.'))
   const outdated = el('p', { class: 'outdated', hidden: true }, 'The form has changed since this plan: plan again.')

@@ -14,7 +14,7 @@ const copyable = (pre) =>
   navigator.clipboard ? el('button', { onclick: (event) => navigator.clipboard.writeText(pre.textContent).then(() => text(event.target, 'Copied'), () => text(event.target, 'Not allowed')) }, 'Copy') : null
 
 export function recipePanel(id) {
-  const pre = el('pre', { tabindex: 0, 'data-testid': 'recipe', 'aria-label': 'Recipe' })
+  const pre = el('pre', { tabindex: 0, role: 'region', 'data-testid': 'recipe', 'aria-label': 'Recipe' })
   const against = el('select', { 'aria-label': 'Compare with', 'data-testid': 'diff-against' })
   const diff = el('div', { 'data-testid': 'diff' })
   const element = el(
@@ -50,7 +50,7 @@ export function recipePanel(id) {
 }
 
 export function manifestPanel(id) {
-  const pre = el('pre', { tabindex: 0, 'data-testid': 'manifest', 'aria-label': 'Manifest' })
+  const pre = el('pre', { tabindex: 0, role: 'region', 'data-testid': 'manifest', 'aria-label': 'Manifest' })
   const save = el('button', { onclick: () => download(`/runs/${id}/manifest`, `${id}-manifest.json`) }, 'Download')
   const element = el('section', { 'aria-label': 'Manifest' }, el('div', { class: 'tools' }, el('h2', {}, 'What the launcher is given'), copyable(pre), save), pre)
   let of
