@@ -21,7 +21,7 @@ SERIOUS = ("serious", "critical")
 Open = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's loop runs as long as it does: no other module's tests could have one in this process
 def browser() -> Iterator[Browser]:
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     assert program, "tests/browser needs Chromium: install it, or set CHROMIUM"

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.conftest import PATIENCE_SECONDS, ROOT
+from tests.conftest import PATIENCE_SECONDS, ROOT, until
 
 LOADS = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src", "object": "data"}
 """Elements that make a browser fetch something, and where they say what. A link for people to follow (a) may go anywhere."""
@@ -120,8 +120,15 @@ def test_search_finds_what_is_looked_for_and_nothing_is_fetched_from_elsewhere(a
         page.set_default_timeout(PATIENCE_SECONDS * 1000)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
-        page.get_by_role("textbox", name="Search").fill("straggler_factor")
-        page.locator(".md-search-result__item a", has_text="Recipes").first.click()
+        found = page.locator(".md-search-result__item a", has_text="Recipes").first
+
+        def search() -> bool:  # again, since what is typed before the page listens is lost
+            page.get_by_role("textbox", name="Search").fill("")
+            page.get_by_role("textbox", name="Search").press_sequentially("straggler_factor")
+            return found.is_visible()
+
+        until(search, "the search to find the field", pause=0.5)
+        found.click()
         page.wait_for_url("**/recipes/**")
         assert page.locator("h1").inner_text().startswith("Recipes")
         browser.close()

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -81,9 +82,15 @@ def in_a_child(work: Callable[[], Coroutine[Any, Any, str]]) -> str | None:
     return None if os.WIFSIGNALED(status) else said
 
 
-async def submit(settings: Settings, key: str) -> str:
-    """A client's request; waits while the first one with its key is in flight, or the database has cut us off."""
+def whole_app(settings: Settings) -> FastAPI:
+    """The app with all its routes made, which it leaves to the first request otherwise: a request of each child."""
     app = create_app(settings)
+    app.openapi()
+    return app
+
+
+async def submit(app: FastAPI, key: str) -> str:
+    """A client's request; waits while the first one with its key is in flight, or the database has cut us off."""
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
         body = {"recipe": tiny_recipe("/data", processes=1)}
         while (answer := await client.post("/runs", json=body, headers={"Idempotency-Key": key})).status_code in (409, 503):
@@ -130,15 +137,15 @@ async def place(settings: Settings) -> str:
 
 def kill_submissions(settings: Settings) -> int:
     """A submission that dies at each point in turn, and is sent again. Returns the number of deaths."""
-    deaths = 0
+    app, deaths = whole_app(settings), 0
     while True:
 
         async def dying(at: int = deaths + 1) -> str:
             Death(at)
-            return await submit(settings, f"key-{at}")
+            return await submit(app, f"key-{at}")
 
         died = in_a_child(dying) is None
-        assert in_a_child(partial(submit, settings, f"key-{deaths + 1}"))
+        assert in_a_child(partial(submit, app, f"key-{deaths + 1}"))
         if not died:
             return deaths
         deaths += 1
@@ -146,10 +153,10 @@ def kill_submissions(settings: Settings) -> int:
 
 def kill_launches(settings: Settings) -> int:
     """A worker that dies at each point of its first look at a run, in turn. Returns the number of deaths."""
-    deaths = 0
+    app, deaths = whole_app(settings), 0
     while True:
         at = deaths + 1
-        run_id = in_a_child(partial(submit, settings, f"key-{at}"))
+        run_id = in_a_child(partial(submit, app, f"key-{at}"))
         assert run_id
 
         async def dying(run_id: str = run_id, at: int = at) -> str:

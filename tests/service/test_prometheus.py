@@ -37,6 +37,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service,
         service.stop()
 
 
+@pytest.mark.long
 def test_every_rule_and_alert_is_evaluated_on_a_real_run_and_none_fires(watched: tuple[Service, Prometheus], tiny_data: Path):
     service, prometheus = watched
     ended = service.client.create_run(tiny_recipe(tiny_data, steps=100_000, checkpoints={"every": 50}))

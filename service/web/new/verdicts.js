@@ -20,7 +20,7 @@ export function planCard({ estimate, verdicts, manifest, can_start }, use) {
     { class: 'card plan', 'data-testid': 'plan', 'data-can-start': String(can_start), 'aria-label': 'Plan' },
     el('h2', {}, can_start ? 'The plan' : 'This cannot start yet'),
     el('dl', { class: 'facts' }, fact('time', between(estimate.hours, 'h')), fact('dollars', between(estimate.dollars, '$')), fact('memory a process', between(estimate.peak_bytes_per_process, 'B')), fact('parameters', count(estimate.parameters)), fact('on', `${count(estimate.processes)} × ${estimate.accelerator}`)),
-    el('ul', { class: 'verdicts' }, sorted.map((one) => el('li', { 'data-level': one.level }, el('strong', {}, WORDS[one.level]), ' ', one.at ? [el('code', {}, one.at), ': '] : null, one.because, one.nearest.map((change) => nearest(change, use))))),
+    el('ul', { class: 'verdicts' }, sorted.map((one) => el('li', { 'data-level': one.level }, el('strong', {}, WORDS[one.level]), ' ', one.at ? [el('code', {}, one.at), ': '] : null, one.because, ' ', one.nearest.map((change) => nearest(change, use))))),
     el('details', {}, el('summary', {}, 'Stages'), stagesTable(estimate)),
     manifest ? el('details', {}, el('summary', {}, 'What the launcher would be given'), el('pre', { tabindex: 0 }, JSON.stringify(manifest, null, 2))) : null,
   )
