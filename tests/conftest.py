@@ -163,6 +163,28 @@ class Service:
 
 
 SERVICES: list[Service] = []
+TOGETHER = {
+    "runs": ("service/test_runs.py", "service/test_cli.py", "service/test_http.py", "service/test_plans.py"),
+    "resources": ("service/resources/", "service/test_report.py"),
+    "kills": ("parts/test_exactly_once.py",),
+    "browser": ("browser/",),
+}
+"""Modules that one worker of pytest-xdist takes, since they share a service or a run that takes longest to make. The longest come first."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Every module is one worker's, or a group of them is."""
+    order = {name: number for number, name in enumerate(TOGETHER)}
+
+    def group(item: pytest.Item) -> str:
+        module = item.path.relative_to(ROOT / "tests").as_posix()
+        return next((name for name, parts in TOGETHER.items() if module.startswith(parts)), module)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    yield
+    items.sort(key=lambda item: order.get(group(item), len(order)))
 
 
 @pytest.fixture(scope="module", autouse=True)

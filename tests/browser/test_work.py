@@ -21,6 +21,7 @@ def field(page: Page, pointer: str):
     return page.locator(f'[data-at="{pointer}"] :is(input, select, textarea)').first
 
 
+@pytest.mark.long
 def test_from_the_form_to_pictures_beside_another_run_s(tab: Open, service: Service, recipe: str):
     page = tab(f"{service.url}/#/new?recipe={recipe}")
     field(page, "/stages/0/batch_size").fill("seven")

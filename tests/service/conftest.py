@@ -16,7 +16,6 @@ ALSO_ON_CLUSTER_PARTS = (
     "test_kill_9_of_the_celery_worker_costs_nothing",
     "test_a_cancelled_run_stops_and_keeps_what_it_made",
     "test_a_run_waits_while_another_holds_the_machine",
-    "test_a_fork_goes_on_from_the_checkpoint_with_the_parents_state",
     "test_many_runs_are_cancelled_by_one_request",
 )
 

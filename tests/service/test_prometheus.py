@@ -47,7 +47,8 @@ def test_every_rule_and_alert_is_evaluated_on_a_real_run_and_none_fires(watched:
     run = service.client.create_run(tiny_recipe(tiny_data, steps=100_000, checkpoints={"every": 50}))
     until(lambda: prometheus.query("dayrun_sweep_seconds_count > 0 and dayrun_reconcile_lag_seconds >= 0"), "a sweep to be told of")
     wanted = RECORDS.keys() - WITHOUT_DATA.keys()
-    until(lambda: not {record for record in wanted if not prometheus.query(record)}, "every recorded series to have data")
+    # rates need minutes of looks on a machine that is busy
+    until(lambda: not {record for record in wanted if not prometheus.query(record)}, "every recorded series to have data", 600)
     for rule in EVERY:
         prometheus.query(rule["expr"])  # raises for one that is not taken
     rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]

@@ -12,8 +12,8 @@ from dayrun.client import Run, ServiceError
 from tests.conftest import Service, until
 from tests.tiny import tiny_recipe
 
-STEPS = 400
-EVERY = 50
+STEPS = 240
+EVERY = 40
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,7 @@ def test_kill_9_of_a_worker_costs_one_attempt(service: Service, recipe: dict, st
     assert resumed.data["checkpoint"] >= 2 * EVERY
 
 
+@pytest.mark.long
 def test_kill_9_of_the_launchers_process_group_costs_one_attempt(service: Service, recipe: dict, straight: Run):
     survivors: list[psutil.Process] = []
 
@@ -99,6 +100,7 @@ def test_kill_9_of_the_celery_worker_costs_nothing(service: Service, recipe: dic
     disturbed(service, recipe, straight, fault, attempts=1)
 
 
+@pytest.mark.long
 def test_kill_9_of_the_celery_worker_right_after_the_post_costs_nothing(service: Service, recipe: dict, straight: Run):
     run = service.client.create_run(recipe)
     os.kill(service.pids["worker"], signal.SIGKILL)
@@ -107,6 +109,7 @@ def test_kill_9_of_the_celery_worker_right_after_the_post_costs_nothing(service:
     assert service.losses(run) == service.losses(straight)
 
 
+@pytest.mark.long
 def test_kill_9_of_the_service_leaves_the_training_alone(service: Service, recipe: dict, straight: Run):
     def fault(run: Run) -> None:
         ranks = service.ranks(run)

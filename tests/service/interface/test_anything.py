@@ -24,6 +24,7 @@ def judged(url: str, examples: int) -> int:
     return int(found[1].replace(",", ""))
 
 
+@pytest.mark.parametrize("address", [None], ids=["sqlite"])
 def test_some_hundred_requests_get_what_the_document_says(url: str):
     assert judged(url, examples=3) >= 300
 
