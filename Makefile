@@ -48,10 +48,10 @@ watch: $(VENV)/dev.stamp parts ## The service as `make serve` has it, and a Prom
 	@$(BIN)/python -m service.prometheus
 
 test: $(VENV)/dev.stamp chromium parts ## Every test but the long ones, a quarter of an hour on two cores at most
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 test-long: $(VENV)/dev.stamp parts ## The long tests: every kill on Postgres too, a rolling restart under load, thousands of odd requests
-	@$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadgroup $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest -m long --numprocesses 2 --dist loadfile $(PYTEST_FLAGS)
 
 test-cluster: $(VENV)/dev.stamp parts ## The tests on a real Kubernetes: the one that KUBECONFIG names, or one booted here (as root, on Debian)
 	@[ -n "$$KUBECONFIG" ] || $(MAKE) --no-print-directory cluster-parts

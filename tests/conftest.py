@@ -16,6 +16,7 @@ from typing import Any
 import hypothesis
 import psutil
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from dayrun.client import Client, Run
 from dayrun.objects import Prefix
@@ -172,19 +173,26 @@ TOGETHER = {
 """Modules that one worker of pytest-xdist takes, since they share a service or a run that takes longest to make. The longest come first."""
 
 
+def group(node: str) -> str:
+    """Of modules that stay together; of any other test, its module."""
+    module = node.partition("::")[0]
+    return next((name for name, parts in TOGETHER.items() if module.removeprefix("tests/").startswith(parts)), module)
+
+
+class Grouped(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Grouped:
+    return Grouped(config, log)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Every module is one worker's, or a group of them is."""
-    order = {name: number for number, name in enumerate(TOGETHER)}
-
-    def group(item: pytest.Item) -> str:
-        module = item.path.relative_to(ROOT / "tests").as_posix()
-        return next((name for name, parts in TOGETHER.items() if module.startswith(parts)), module)
-
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
     yield
-    items.sort(key=lambda item: order.get(group(item), len(order)))
+    order = {name: number for number, name in enumerate(TOGETHER)}
+    items.sort(key=lambda item: order.get(group(item.nodeid), len(order)))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -73,6 +73,8 @@ async def claim(session: AsyncSession, at: datetime, limit: int, seconds: float)
     )
     chosen = select(due.c.id).where(due.c.place <= OF_ONE).order_by(due.c.next_try_at, due.c.id).limit(limit)
     ids = list((await session.scalars(chosen)).all())
+    if not ids:
+        return []
     taken: CursorResult[tuple[str]] = await session.execute(  # pyright: ignore[reportAssignmentType]
         update(DeliveryRow)
         .where(DeliveryRow.id.in_(ids), DeliveryRow.state == "due", free)
