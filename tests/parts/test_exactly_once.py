@@ -54,7 +54,7 @@ def test_two_apis_and_two_workers_launch_each_of_many_runs_once(plane: Plane):
     [
         ("submission", "embedded"),
         ("submission", "cluster"),
-        ("launch", "embedded"),
+        pytest.param("launch", "embedded", marks=pytest.mark.long),
         pytest.param("launch", "cluster", marks=pytest.mark.long),
     ],
 )

@@ -75,7 +75,7 @@ def test_detach_pause_resume_and_cancel(dayrun, service: Service, tiny_data: Pat
 
 
 def test_a_queued_run_says_why_it_waits_and_can_be_let_pass(dayrun, service: Service, tiny_data: Path, tmp_path: Path):
-    (tmp_path / "long.json").write_text(json.dumps(tiny_recipe(tiny_data, steps=10**8, limits={"dollars": 500})))
+    (tmp_path / "long.json").write_text(json.dumps(tiny_recipe(tiny_data, steps=10**8, limits={"dollars": 50})))
     holds, first, second = (dayrun("run", "long.json", "--detach", "--priority", word)[1].split()[0] for word in ("3", "0", "-5"))
     until(lambda: (waiting := service.client.run(second).waiting) and waiting.place == 2, "the queue to be placed")
     assert "1 run may hold this machine at once, and does (place 1)" in dayrun("show", first)[1]
@@ -84,7 +84,7 @@ def test_a_queued_run_says_why_it_waits_and_can_be_let_pass(dayrun, service: Ser
     until(lambda: (waiting := service.client.run(second).waiting) and waiting.place == 1, "the queue to be placed anew")
     code, out, _ = dayrun("cost", holds)
     assert code == 0
-    assert "$500.00 in 6 h 56 min, by /limits/dollars" in out
+    assert "$50.00 in 41 min 40 s, by /limits/dollars" in out
     assert "/limits/dollars: $" in out
     code, out, _ = dayrun("usage", "--json")
     assert code == 0
