@@ -24,7 +24,7 @@ def judged(url: str, examples: int) -> int:
     return int(found[1].replace(",", ""))
 
 
-@pytest.mark.parametrize("address", [None], ids=["sqlite"])
+@pytest.mark.parametrize("address", ["sqlite"], indirect=True)
 def test_some_hundred_requests_get_what_the_document_says(url: str):
     assert judged(url, examples=3) >= 300
 
