@@ -4,7 +4,7 @@ from typing import Any
 
 HEAD = """# Dashboards
 
-Four for Grafana 11.6 or later, in [helm/dayrun/dashboards](../helm/dayrun/dashboards): the chart ships them to Grafana's sidecar
+Four for Grafana 11.6 or later, in `helm/dayrun/dashboards`: the chart ships them to Grafana's sidecar
 (`metrics.dashboards`), a Grafana without one imports the files. What they draw is listed in [metrics.md](metrics.md). `make chart` writes
 them and this page from `helm/boards/`.
 
