@@ -51,5 +51,5 @@ def test_the_pictures_of_the_docs(tab: Open, tmp_path: Path):
             expect(page.get_by_test_id("compared-run")).to_have_count(2)
             taken(page, f"compare-{scheme}")
         phone = tab(f"{url}/#/runs/{newest}", viewport={"width": 390, "height": 844}, device_scale_factor=1, reduced_motion="reduce")
-        expect(phone.get_by_test_id("sample").first).to_be_attached()
+        expect(phone.get_by_test_id("state")).to_be_visible()  # samples are further down, and drawn as they come in sight
         taken(phone, "phone")
