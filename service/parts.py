@@ -26,7 +26,7 @@ from obstore.store import S3Store
 from service.parent import end_with_parent
 
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from xdist.scheduler import LoadFileScheduling
 from dayrun.client import Client, Run
 from dayrun.objects import Prefix
 from dayrun.run_folder import RunFolder
+from service.parts import PartFailed
 from service.stack import BUCKET, Stack
 
 # no test may fail by how slow the machine is, nor by luck that nobody can have again
@@ -56,14 +57,29 @@ def without_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("DAYRUN_")}
 
 
+def started_stack(folder: Path) -> Stack:
+    """One that could start: between the choice of a free port and its use, another worker of pytest-xdist may take it."""
+    folder.chmod(0o711)
+    for number in (1, 2):
+        parts = Stack(folder / str(number))
+        with suppress(PartFailed):
+            parts.start()
+            return parts
+    parts = Stack(folder / "last")
+    parts.start()
+    return parts
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """Postgres, Valkey and S3, and the credentials of the last in the environment. Not below pytest's folder: Postgres cannot enter it."""
     with (
         tempfile.TemporaryDirectory(prefix="dayrun-stack-") as folder,
         pytest.MonkeyPatch.context() as patched,
-        Stack(Path(folder)) as parts,
+        ExitStack() as closing,
     ):
+        parts = started_stack(Path(folder))
+        closing.callback(parts.stop)
         for name, value in parts.s3.environment.items():
             patched.setenv(name, value)
         yield parts
