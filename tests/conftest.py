@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,32 +57,30 @@ def without_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("DAYRUN_")}
 
 
-def started_stack(folder: Path) -> Stack:
+def started_stack(folder: Path, tries: int = 3) -> Stack:
     """One that could start: between the choice of a free port and its use, another worker of pytest-xdist may take it."""
-    folder.chmod(0o711)
-    for number in (1, 2):
-        parts = Stack(folder / str(number))
-        with suppress(PartFailed):
-            parts.start()
-            return parts
-    parts = Stack(folder / "last")
-    parts.start()
+    parts = Stack(folder / str(tries))
+    try:
+        parts.start()
+    except PartFailed:
+        if tries == 1:
+            raise
+        return started_stack(folder, tries - 1)
     return parts
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """Postgres, Valkey and S3, and the credentials of the last in the environment. Not below pytest's folder: Postgres cannot enter it."""
-    with (
-        tempfile.TemporaryDirectory(prefix="dayrun-stack-") as folder,
-        pytest.MonkeyPatch.context() as patched,
-        ExitStack() as closing,
-    ):
+    with tempfile.TemporaryDirectory(prefix="dayrun-stack-") as folder, pytest.MonkeyPatch.context() as patched:
+        Path(folder).chmod(0o711)  # its account must pass
         parts = started_stack(Path(folder))
-        closing.callback(parts.stop)
-        for name, value in parts.s3.environment.items():
-            patched.setenv(name, value)
-        yield parts
+        try:
+            for name, value in parts.s3.environment.items():
+                patched.setenv(name, value)
+            yield parts
+        finally:
+            parts.stop()
 
 
 @pytest.fixture(scope="session")

@@ -37,24 +37,21 @@ async def accepted(
     shown: Shown,
 ) -> Response:
     """202 with the job that `work` has ordered or changed; 200 with the job once it is over, for who would wait and need not in vain."""
-    made: list[str] = []
-    ordered: list[tuple[str, int, str]] = []
+    made: list[JobRow] = []
 
     async def keep(session: Any) -> Answer:
         job = await work(session)
-        made.append(job.id)
-        if job.state == JobState.QUEUED:
-            ordered.append((context.settings.run_url(job.run_id), job.step, job.id))
+        made.append(job)
         return await answer(job, 202, shown)
 
     response = await once(request, context.database, key, keep)
-    for one in ordered:
-        await hold_checkpoint(*one)
-    for job_id in made:
-        context.hint(job_id)
+    for job in made:
+        if job.state == JobState.QUEUED:
+            await hold_checkpoint(context.settings.run_url(job.run_id), job.step, job.id)
+        context.hint(job.id)
     if wait is None or not made:  # a repeated request gets the answer that the first one got
         return response
-    done = await hold(request, context.database, wait, lambda session: over(session, made[0]))
+    done = await hold(request, context.database, wait, lambda session: over(session, made[0].id))
     if done is not None:
         response = (await answer(done, 200, shown)).response()
     response.headers.update(applied(wait))

@@ -76,8 +76,11 @@ class JobReconciler:
         program = self._programs.observe(job.id)
         if program.launched != Launched.ENDED:
             return Seen(program)
-        folder = RunFolder(Prefix(self._settings.run_url(job.run_id)))
+        folder = self._folder(job)
         return Seen(program, is_complete(folder, job), dict(folder.failure(FOLDERS[job.kind], job.id) or {}) or None)
+
+    def _folder(self, job: JobRow) -> RunFolder:
+        return RunFolder(Prefix(self._settings.run_url(job.run_id)))
 
     def _standing(self, job: JobRow, seen: Seen, room: bool) -> Standing:
         return Standing(
@@ -107,18 +110,17 @@ class JobReconciler:
         job.version += 1
 
     def _act(self, job: JobRow, step: Step) -> None:
-        url = self._settings.run_url(job.run_id)
-        folder = RunFolder(Prefix(url))
         match step:
             case Start():
+                folder = self._folder(job)
                 folder.hold_checkpoint(job.step, job.id)
                 if job.kind == Kind.DRAW:
                     folder.put_draw_request(job.id, {**job.request, "step": job.step})
-                self._programs.start(job.id, arguments_of(job, url))
+                self._programs.start(job.id, arguments_of(job, self._settings.run_url(job.run_id)))
             case Stop(force):
                 self._programs.stop(job.id, force)
             case End():
-                folder.release_checkpoint(job.step, job.id)
+                self._folder(job).release_checkpoint(job.step, job.id)
             case Wait():
                 return
 

@@ -49,15 +49,8 @@ def test_two_apis_and_two_workers_launch_each_of_many_runs_once(plane: Plane):
     assert sorted(run["id"] for run in listed) == sorted(runs)
 
 
-@pytest.mark.parametrize(
-    ("what", "parts"),
-    [
-        ("submission", "embedded"),
-        ("submission", "cluster"),
-        pytest.param("launch", "embedded", marks=pytest.mark.long),
-        pytest.param("launch", "cluster", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize("parts", ["embedded", "cluster"])
+@pytest.mark.parametrize("what", ["submission", pytest.param("launch", marks=pytest.mark.long)])
 def test_a_process_killed_at_any_statement_or_effect_makes_one_run_and_one_launch(
     what: str, parts: str, request: pytest.FixtureRequest, tmp_path: Path
 ):
