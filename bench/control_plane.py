@@ -10,7 +10,6 @@ SQLite, without sign-in, as `dayrun serve` on a laptop runs.
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench" / "harness")]
 from load import Result, measure, request  # noqa: E402
 
 from dayrun import builtin  # noqa: E402
+from service.parts import free_port  # noqa: E402
 from service.stack import Stack  # noqa: E402
 
 DOCUMENT = builtin.get("demo")
@@ -76,11 +76,6 @@ class Server:
     def list_50(self, clients: int, seconds: float) -> Result:
         message = request("GET", f"{self.url}/runs?limit=50", headers=self.headers)
         return measure(self.url, clients, seconds, lambda _: message, 200)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 def bare(database: str) -> Server:

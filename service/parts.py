@@ -28,6 +28,7 @@ from service.parent import end_with_parent
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
+PORTS = range(12_000, 32_000)
 
 
 class MissingProgram(Exception):
@@ -49,8 +50,15 @@ def program(*names: str, package: str) -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
+    """A loopback port that nobody listens on, below those that the kernel gives to outgoing connections (Linux: 32,768 and up).
+
+    One of those could be taken between this look and the program's bind, and while a part is stopped; here only by who draws the same.
+    Raises PartFailed.
+    """
+    for port in secrets.SystemRandom().sample(PORTS, 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise PartFailed(f"of 100 ports of 127.0.0.1 between {PORTS.start} and {PORTS.stop - 1} none is free")
 
 
 def account() -> dict[str, Any]:

