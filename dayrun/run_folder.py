@@ -255,6 +255,11 @@ class RunFolder:
     def is_held(self, step: int) -> bool:
         return any(True for _ in self.prefix.objects(f"{self.checkpoint_key(step)}/held"))
 
+    def holds(self) -> list[tuple[int, str]]:
+        """(step, id) of everyone who holds a checkpoint."""
+        steps = [int(name) for name in self.prefix.folders("checkpoints")]
+        return [(step, info.key.rsplit("/", 1)[-1]) for step in steps for info in self.prefix.objects(f"{self.checkpoint_key(step)}/held")]
+
     @staticmethod
     def checkpoint_key(step: int, attempt: int | None = None) -> str:
         """The folder of a checkpoint, or of one attempt's files in it: two attempts that are alive at once never write the same file."""

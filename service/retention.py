@@ -1,13 +1,15 @@
 """What is kept for how long, and the deleting of the rest: files of runs that are over, old events, old deliveries, old answers.
 
-Nothing of a run that is not over is touched: while it trains, its recipe says which checkpoints stay. The newest checkpoint of a run always
-stays, and the last event: the rest of a log can be forgotten without breaking its chain, since the run's row keeps the digest at the cut.
+Nothing of a run that is not over is touched but holds of its checkpoints: while it trains, its recipe says which of these stay. The newest
+checkpoint of a run always stays, and the last event: the rest of a log can be forgotten without breaking its chain, since the run's row
+keeps the digest at the cut.
 `python -m service.retention` lists what would be deleted now, and deletes nothing.
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +24,7 @@ from service.database import Database, now
 from service.http.idempotency import forget_old
 from service.jobs.tables import WAITING_OR_WORKING, JobRow
 from service.runs import repository
-from service.runs.states import OVER
+from service.runs.states import HOLDS_MACHINES, OVER
 from service.runs.tables import EventRow, IdempotencyRow, RunRow
 from service.settings import Settings
 from service.webhooks.repository import forget_deliveries
@@ -81,6 +83,7 @@ async def forget(database: Database, settings: Settings, at: datetime, dry_run: 
     """Delete what is kept no longer at `at`; with `dry_run` only tell. What was not deleted because the process died is the next call's."""
     done = [deletion async for deletion in files(database, settings, at, dry_run)]
     done += [deletion async for deletion in old_events(database, settings, at, dry_run)]
+    done += [deletion async for deletion in holds(database, settings, dry_run)]
     idempotency = at - timedelta(hours=settings.idempotency_hours)
     deliveries = None if settings.keep_deliveries_days is None else at - timedelta(days=settings.keep_deliveries_days)
     async with database.read() as session:
@@ -119,7 +122,7 @@ async def files(database: Database, settings: Settings, at: datetime, dry_run: b
             continue
         not_yet = or_(RunRow.forgotten.is_(None), type_coerce(RunRow.forgotten, Text).not_like(f'%"{kind}"%'))
         async for run in over_since(database, at - timedelta(days=days), not_yet):
-            needed = await needed_steps(database, run.id)
+            needed = set((await readers(database, run.id)).values())
             folder = RunFolder(Prefix(settings.run_url(run.id)))
             found = await asyncio.to_thread(FILES[kind], folder, run.attempt, needed)
             deletion = Deletion(kind, run.id, len(found), sum(info.bytes for info in found))
@@ -130,12 +133,28 @@ async def files(database: Database, settings: Settings, at: datetime, dry_run: b
                 yield deletion
 
 
-async def needed_steps(database: Database, run_id: str) -> set[int]:
-    """Steps whose checkpoints others read yet: forks that are not over, draws and exports that wait or are at work."""
-    forks = select(RunRow.parent_step).where(RunRow.parent_run_id == run_id, RunRow.state.not_in(OVER), RunRow.parent_step.is_not(None))
-    jobs = select(JobRow.step).where(JobRow.run_id == run_id, JobRow.state.in_(WAITING_OR_WORKING))
+async def readers(database: Database, run_id: str) -> dict[str, int]:
+    """Who reads which of the run's checkpoints yet, id → step: forks that are not over, draws and exports that wait or are at work."""
+    forks = select(RunRow.id, RunRow.parent_step).where(RunRow.parent_run_id == run_id, RunRow.state.not_in(OVER))
+    jobs = select(JobRow.id, JobRow.step).where(JobRow.run_id == run_id, JobRow.state.in_(WAITING_OR_WORKING))
     async with database.read() as session:
-        return {step for query in (forks, jobs) for step in (await session.scalars(query)).all() if step is not None}
+        return {id: step for query in (forks, jobs) for id, step in (await session.execute(query)).all() if step is not None}
+
+
+async def holds(database: Database, settings: Settings, dry_run: bool) -> AsyncIterator[Deletion]:
+    """Release the checkpoints of runs that train from whom nobody looks at any more: what was cancelled while it was queued."""
+    async with database.read() as session:
+        run_ids = (await session.scalars(select(RunRow.id).where(RunRow.state.in_(HOLDS_MACHINES)).order_by(RunRow.id))).all()
+    for run_id in run_ids:
+        folder = RunFolder(Prefix(settings.run_url(run_id)))
+        with suppress(OSError):  # the store is away: the next time
+            found = await asyncio.to_thread(folder.holds)
+            reading = await readers(database, run_id) if found else {}  # asked after the look: who holds has a row before that
+            left = [(step, id) for step, id in found if id not in reading]
+            for step, id in () if dry_run else left:
+                await asyncio.to_thread(folder.release_checkpoint, step, id)
+            if left:
+                yield Deletion("holds of checkpoints", run_id, len(left))
 
 
 def remove(prefix: Prefix, found: list[ObjectInfo]) -> None:

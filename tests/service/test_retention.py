@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 
 from dayrun.objects import Prefix
+from dayrun.run_folder import RunFolder
 from service.database import now
 from service.retention import chain_what_is_left, forget
 from service.runs.states import Move
@@ -102,6 +103,24 @@ async def test_a_checkpoint_that_an_export_waits_for_stays_until_it_is_over(api:
     assert api.http.post(f"/runs/{run_id}/exports/{export['id']}:cancel").json()["state"] == "cancelled"
     await forget(api.database, settings, now() + LATER)
     assert "checkpoints/00000010/complete.json" not in keys(api, run_id)
+
+
+async def test_a_checkpoint_is_released_by_who_was_cancelled_while_it_was_queued(api: Api):
+    run_id, fork, gone = await ended(api, Move.PAUSE), await api.run(), await api.run()
+    await api.execute(
+        text("UPDATE runs SET parent_run_id = :run, parent_step = 10 WHERE id IN (:fork, :gone)"), run=run_id, fork=fork, gone=gone
+    )
+    kept, cancelled = (api.http.post(f"/runs/{run_id}/exports", json={"step": 20}).json()["id"] for _ in range(2))
+    folder = RunFolder(Prefix(api.settings.run_url(run_id)))
+    for id in (fork, gone):
+        folder.hold_checkpoint(10, id)
+    assert folder.holds() == [*sorted((10, id) for id in (fork, gone)), *sorted((20, id) for id in (kept, cancelled))]
+    assert api.http.post(f"/runs/{run_id}/exports/{cancelled}:cancel").json()["state"] == "cancelled"
+    async with api.locked(gone) as (session, run):
+        move(session, run, Move.CANCEL)
+    told = [one for one in await forget(api.database, api.settings, now()) if one.run_id == run_id]
+    assert [(one.kind, one.count) for one in told] == [("holds of checkpoints", 2)]
+    assert folder.holds() == [(10, fork), (20, kept)]
 
 
 async def test_a_chain_whose_beginning_was_forgotten_is_still_proven(api: Api):
