@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.conftest import Service, until
 from tests.parts.test_exactly_once import BODY
@@ -26,6 +27,7 @@ def test_a_second_start_finds_what_the_first_has_stored_even_after_a_kill():
         assert own.stop() == 0
 
 
+@pytest.mark.long  # as tests/service/test_runs.py does on the cluster's parts
 def test_a_run_trains_to_its_end_with_its_folder_in_s3(tiny_data: Path):
     with tempfile.TemporaryDirectory(prefix="dayrun-home-") as folder:
         Path(folder).chmod(0o711)
