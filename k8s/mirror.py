@@ -31,6 +31,8 @@ class Wanted:
     namespace: str | None = None
     labels: str = ""
     fields: str = ""
+    has_bookmarks: bool = True
+    """The API server sends none for events, which it does not cache: their silence says nothing, and their watches are short instead."""
     is_needed: bool = True
     """Whether nothing can be said without them. What is not needed and may not be read counts as there being none."""
 
@@ -127,7 +129,7 @@ class Mirror:
     def _watch(self) -> None:
         wanted = self._wanted
         self._heard, self._following = time.monotonic(), True
-        seconds = round(WATCH_SECONDS * random.uniform(0.8, 1.2))
+        seconds = round((WATCH_SECONDS if wanted.has_bookmarks else SILENCE_SECONDS / 2) * random.uniform(0.8, 1.2))
         for change in self._api.watch(wanted.kind, wanted.namespace, self._version, wanted.labels, wanted.fields, seconds, SILENCE_SECONDS):
             self._heard = time.monotonic()
             self._take(change["type"], change["object"])

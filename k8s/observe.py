@@ -154,9 +154,6 @@ def waits_for(job: Object, conditions: dict[str, Object], pods: list[Object], wa
         return "admission", "Kueue has not admitted the job yet" + (
             f": {conditions['Suspended']['message']}" if "Suspended" in conditions else ""
         )
-    if not pods:
-        said = next((w["message"] for w in reversed(warnings) if is_about(w, job)), None)
-        return ("cluster_quota" if said and "quota" in said else "pods", said or "the training operator has not made its pods yet")
     for pod in pods:
         if (condition := is_unscheduled(pod)) is not None:
             return "unschedulable", f"{pod['metadata']['name']}: {condition.get('message', 'no node has room for it')}"
@@ -165,10 +162,22 @@ def waits_for(job: Object, conditions: dict[str, Object], pods: list[Object], wa
             waiting = state.get("waiting", {})
             if waiting.get("reason") in PULL_REASONS:
                 return "image", f"{pod['metadata']['name']}: {waiting['reason']}: {waiting.get('message', '')}"
+    if len(pods) < (wanted := pods_of(job)):
+        said = next((w["message"] for w in reversed(warnings) if is_about(w, job)), None)
+        made = f"the training operator has made {len(pods)} of {wanted} pods"
+        return ("cluster_quota" if said and "quota" in said else "pods", said or made)
     starting = [pod["metadata"]["name"] for pod in pods if pod.get("status", {}).get("phase") == "Pending"]
     if starting:
         return "pods", f"{len(starting)} of {len(pods)} pods are starting"
     return None
+
+
+def pods_of(job: Object) -> int:
+    """How many a job has, once all are made."""
+    spec = job["spec"]
+    if "trainer" in spec:
+        return spec["trainer"]["numNodes"]
+    return sum(replica["replicas"] for replica in spec["pytorchReplicaSpecs"].values())
 
 
 # ---- pods ---------------------------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class View:
         self._claims = Mirror(api, Wanted(CONFIG_MAP, here, ours))
         self._jobs = Mirror(api, Wanted(groups.kind, here, ours))
         self._pods = Mirror(api, Wanted(POD, here, ours), self._pod_changed)
-        self._events = Mirror(api, Wanted(EVENT, here, fields="type=Warning", is_needed=False))
+        self._events = Mirror(api, Wanted(EVENT, here, fields="type=Warning", has_bookmarks=False, is_needed=False))
         self._nodes = Mirror(api, Wanted(NODE, is_needed=False))
         self.mirrors = (self._claims, self._jobs, self._pods, self._events, self._nodes)
 

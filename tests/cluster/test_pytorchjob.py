@@ -30,7 +30,7 @@ def test_pytorchjob_trains(cluster: Cluster, namespace: str, tiny_data: Path) ->
 
 def configuration(namespace: str, recipe: dict[str, Any], data: Path) -> dict[str, Any]:
     """The recipe and the data, which are small enough."""
-    shards = {path.name: base64.b64encode(path.read_bytes()).decode() for path in data.iterdir()}
+    shards = {path.name: base64.b64encode(path.read_bytes()).decode() for path in data.iterdir() if path.is_file()}
     metadata = {"name": "by-hand", "namespace": namespace}
     return {
         "apiVersion": "v1",

@@ -44,9 +44,14 @@ def waiting(reason: str, message: str = "") -> list[Object]:
     return [{"state": {"waiting": {"reason": reason, "message": message}}}]
 
 
-def job(*conditions: Object, **metadata: Any) -> Object:
+def job(*conditions: Object, workers: int = 1, **metadata: Any) -> Object:
     status = {"conditions": [condition("Created"), *conditions]}
-    return {"kind": "PyTorchJob", "metadata": {"uid": "job", **metadata}, "spec": {"runPolicy": {}}, "status": status}
+    spec = {"runPolicy": {}, "pytorchReplicaSpecs": {"Master": {"replicas": 1}, "Worker": {"replicas": workers}}}
+    return {"kind": "PyTorchJob", "metadata": {"uid": "job", **metadata}, "spec": spec, "status": status}
+
+
+def train_job(nodes: int) -> Object:
+    return {"kind": "TrainJob", "metadata": {"uid": "job"}, "spec": {"trainer": {"numNodes": nodes}}, "status": {}}
 
 
 def warning(message: str) -> Object:
@@ -132,6 +137,9 @@ def test_what_will_not_mend_by_waiting(verdict: Verdict, cause: str | None):
         (look(job(), pod(phase="Pending", conditions=[condition("PodScheduled", "False", message="0/1 nodes")])), "unschedulable"),
         (look(job(), pod(phase="Pending", containerStatuses=waiting("ErrImagePull"), made=1)), "image"),
         (look(job(), pod(), pod("b", phase="Pending")), "pods"),
+        (look(job(workers=2), pod(), pod("b")), "pods"),
+        (look(train_job(nodes=3), pod(), pod("b")), "pods"),
+        (look(job(), pod(), warnings=(over_quota(1, 8, 8),)), "cluster_quota"),
         (look(job(deletionTimestamp=ago(1)), pod()), "stopping"),
         (look({**job(), "spec": {"runPolicy": {"suspend": True}}}), "admission"),
     ],
@@ -139,6 +147,11 @@ def test_what_will_not_mend_by_waiting(verdict: Verdict, cause: str | None):
 def test_what_it_waits_for(verdict: Verdict, code: str):
     assert verdict.waits_for is not None
     assert verdict.waits_for[0] == code
+
+
+def test_a_group_waits_for_nothing_once_every_pod_runs():
+    assert look(job(), pod(), pod("b")).waits_for is None
+    assert look(train_job(nodes=2), pod(), pod("b")).waits_for is None
 
 
 def test_nodes_of_faults_that_may_be_theirs_are_named():
