@@ -97,7 +97,7 @@ def test_curves_are_zoomed_and_read_by_keyboard(tab: Open, many: tuple[str, list
     expect(page.get_by_test_id("chart-gradient_norm").locator("path.line")).to_have_count(1)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_nobody_is_kept_out(tab: Open, many: tuple[str, list[str]], scheme: str):
     page = tab(at(many, ""), color_scheme=scheme, reduced_motion="reduce")
     found: dict[str, list[str]] = {}

@@ -20,6 +20,7 @@ def bouncer(stack: Stack) -> Iterator[PgBouncer]:
     part.stop()
 
 
+@pytest.mark.long
 def test_the_service_works_through_pgbouncer(plane: Plane, bouncer: PgBouncer):
     name = plane.settings["DAYRUN_DATABASE"].rsplit("/", 1)[-1]
     plane.settings |= {"DAYRUN_DATABASE": bouncer.url(name), "DAYRUN_DATABASE_PGBOUNCER": "true"}

@@ -11,6 +11,7 @@ from tests.parts.test_exactly_once import BODY
 from tests.tiny import tiny_recipe
 
 
+@pytest.mark.long
 def test_a_second_start_finds_what_the_first_has_stored_even_after_a_kill():
     with tempfile.TemporaryDirectory(prefix="dayrun-home-") as folder:  # not below pytest's: Postgres could not enter it
         Path(folder).chmod(0o711)

@@ -13,7 +13,6 @@ from tests.service.api import Api, settings_for
 DATABASES = itertools.count(1)
 ALSO_ON_CLUSTER_PARTS = (
     "test_an_undisturbed_run_takes_one_attempt_and_tells_everything",
-    "test_a_run_waits_while_another_holds_the_machine",
     "test_many_runs_are_cancelled_by_one_request",
 )
 

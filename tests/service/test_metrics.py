@@ -106,7 +106,7 @@ async def test_a_live_run_has_series_that_go_with_its_attempt(house: House):
 
 
 async def test_counters_of_attempts_are_the_same_from_every_process_and_after_a_restart(house: House):
-    run = await house.post(accelerators=2)
+    run = await house.post(accelerators=2, overrides={"retries": {"wait_seconds": 3600}})
     await house.sweep()
     trains(house, run, loss=0.5)
     await house.sweep()

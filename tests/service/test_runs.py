@@ -91,6 +91,7 @@ def test_kill_9_of_the_launchers_process_group_costs_one_attempt(service: Servic
     assert "the launcher's own process was killed" in retry.data["evidence"]
 
 
+@pytest.mark.long
 def test_kill_9_of_the_celery_worker_costs_nothing(service: Service, recipe: dict, straight: Run):
     def fault(_: Run) -> None:
         worker = service.pids["worker"]

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -100,6 +100,7 @@ class Cache:
         self._trouble: Exception | None = None
         self._hopeless: set[str] = set()
         self._threads: list[threading.Thread] = []
+        self._turn = threading.Lock()  # of the threads that fetch ahead: room is made in the order of what is needed
         self._closed = False
         self.used()
 
@@ -151,8 +152,11 @@ class Cache:
         file.close()
         return None
 
-    def _filled(self, item: Item, due: float, wait: bool) -> BinaryIO | None:
-        """The file of `item`, made if need be, locked against eviction. None, with `wait` off, when others make it or there is no room."""
+    def _filled(self, item: Item, due: float, wait: bool, begun: Callable[[], None] = lambda: None) -> BinaryIO | None:
+        """The file of `item`, made if need be, locked against eviction. None, with `wait` off, when others make it or there is no room.
+
+        begun: called once there is room, before the file is filled.
+        """
         claim = self.folder / CLAIMS / item.name
         while True:
             with claim.open("a") as claimed:
@@ -165,11 +169,11 @@ class Cache:
                         return found
                     continue
                 try:
-                    return self._present(item) or self._made(item, due, wait)
+                    return self._present(item) or self._made(item, due, wait, begun)
                 finally:
                     claim.unlink()
 
-    def _made(self, item: Item, due: float, wait: bool) -> BinaryIO | None:
+    def _made(self, item: Item, due: float, wait: bool, begun: Callable[[], None]) -> BinaryIO | None:
         """The file of `item`, which is claimed for us, made and locked against eviction. None, with `wait` off, when there is no room."""
         part = self.folder / (item.name + PART)
         file = part.open("w+b")
@@ -178,6 +182,7 @@ class Cache:
                 file.close()
                 part.unlink()
                 return None
+            begun()
             item.fill(file)
             file.flush()
             os.ftruncate(file.fileno(), item.bytes)
@@ -339,12 +344,14 @@ class Cache:
 
     def _fetched_one(self, order: list[tuple[float, Item]]) -> bool:
         """Whether something was fetched; if not, then all that is in sight is there, or on its way, or there is no room."""
-        for due, item in order:
-            if self._closed or item.name in self._hopeless or (self.folder / item.name).exists():
-                continue
-            before = self.counts.filled
-            if not self._fetched(item, due) or self.counts.filled > before:
-                return self.counts.filled > before
+        with ExitStack() as turn:
+            turn.enter_context(self._turn)
+            for due, item in order:
+                if self._closed or item.name in self._hopeless or (self.folder / item.name).exists():
+                    continue
+                fetched = self._fetched(item, due, turn.close)
+                if fetched is not None:
+                    return fetched
         return False
 
     def _looked_further(self) -> bool:
@@ -356,13 +363,13 @@ class Cache:
                 return True
         return False
 
-    def _fetched(self, item: Item, due: float) -> bool:
-        """Whether it makes sense to go on with the next one."""
+    def _fetched(self, item: Item, due: float, begun: Callable[[], None]) -> bool | None:
+        """Whether it was; None while others are at it. False: there is no room, nor is there for what is needed later."""
         try:
-            if file := self._filled(item, due, wait=False):
+            if file := self._filled(item, due, wait=False, begun=begun):
                 file.close()
                 return True
-            return (self.folder / CLAIMS / item.name).exists()  # others are at it; else there is no room
+            return None if (self.folder / CLAIMS / item.name).exists() else False
         except OSError:
             return False  # whoever needs it tries again, and tells
         except Exception:
