@@ -18,6 +18,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.conftest import PATIENCE_SECONDS, ROOT, until
 
+pytestmark = pytest.mark.long
 LOADS = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src", "object": "data"}
 """Elements that make a browser fetch something, and where they say what. A link for people to follow (a) may go anywhere."""
 

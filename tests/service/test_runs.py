@@ -121,6 +121,7 @@ def test_kill_9_of_the_service_leaves_the_training_alone(service: Service, recip
     disturbed(service, recipe, straight, fault, attempts=1)
 
 
+@pytest.mark.long
 def test_pause_and_resume_change_nothing_but_the_attempt(service: Service, recipe: dict, straight: Run):
     run = service.client.create_run(recipe)
     service.at_checkpoint(run, EVERY)

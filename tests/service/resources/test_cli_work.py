@@ -39,6 +39,7 @@ def test_a_fork_says_what_it_changes_and_many_are_cancelled_together(dayrun, tra
     assert dayrun("list", "--label", "by=cli", "--state", "queued")[1] == "no run fits\n"
 
 
+@pytest.mark.long
 def test_prompts_are_drawn_into_a_file(dayrun, trained: Run, tmp_path: Path):
     code, out, err = dayrun("draw", trained.id, "a pear", "a red apple", "--step", "5", "--out", "drawn.png")
     assert (code, out) == (0, "drawn.png: 2 drawn from step 5\n"), err

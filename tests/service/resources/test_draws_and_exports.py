@@ -95,6 +95,7 @@ def processes_of(job_id: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter(["environ"]) if (process.info["environ"] or {}).get("DAYRUN_JOB") == job_id]
 
 
+@pytest.mark.long
 def test_a_draw_outlives_the_service_and_is_found_again(service: Service, trained: Run):
     draw = service.client.draw(trained.id, [f"a pear {number}" for number in range(48)], steps=200)
     until(lambda: service.folder(trained).prefix.exists(f"draws/{draw.id}/index.json"), "the first pictures")
