@@ -334,24 +334,25 @@ class Cache:
     def _fetch_ahead(self) -> None:
         try:
             while not self._closed:
-                order = self._in_order()
-                if not self._fetched_one(order) and not self._looked_further():
+                with ExitStack() as turn:
+                    turn.enter_context(self._turn)
+                    order = self._in_order()  # within the turn: no other thread says anew what is needed while room is made by this order
+                    fetched = self._fetched_one(order, turn.close)
+                if not fetched and not self._looked_further():
                     with self._changed:
                         if self._order is order and not self._closed:
                             self._changed.wait(LOOK_SECONDS)
         except Exception as error:
             self._trouble = error
 
-    def _fetched_one(self, order: list[tuple[float, Item]]) -> bool:
+    def _fetched_one(self, order: list[tuple[float, Item]], begun: Callable[[], None]) -> bool:
         """Whether something was fetched; if not, then all that is in sight is there, or on its way, or there is no room."""
-        with ExitStack() as turn:
-            turn.enter_context(self._turn)
-            for due, item in order:
-                if self._closed or item.name in self._hopeless or (self.folder / item.name).exists():
-                    continue
-                fetched = self._fetched(item, due, turn.close)
-                if fetched is not None:
-                    return fetched
+        for due, item in order:
+            if self._closed or item.name in self._hopeless or (self.folder / item.name).exists():
+                continue
+            fetched = self._fetched(item, due, begun)
+            if fetched is not None:
+                return fetched
         return False
 
     def _looked_further(self) -> bool:
