@@ -4,6 +4,7 @@ import asyncio
 import io
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Literal
 
 from fastapi import Query, Response
@@ -29,8 +30,8 @@ Width = Annotated[
 FOREVER = "private, max-age=31536000, immutable"
 """A drawn picture does not change: prompt, seed, step and weights are in its address."""
 
-at_once = asyncio.Semaphore(2)
-"""Pictures are worked on by few threads: the others must go on answering."""
+workers = ThreadPoolExecutor(2, thread_name_prefix="picture")
+"""Pictures are worked on by few threads, so that the others go on answering. They belong to no event loop."""
 
 
 class Kept:
@@ -70,8 +71,8 @@ async def as_image(name: str, read: Callable[[], bytes], width: int | None, if_n
     known = f"{name}?{width}"
     data = kept.get(known) if width else None
     if data is None:
-        async with at_once:
-            data = await asyncio.to_thread(lambda: thumbnail(read(), width) if width else read())
+        work = asyncio.get_running_loop().run_in_executor
+        data = await work(workers, lambda: thumbnail(read(), width) if width else read())
         if width:
             kept.put(known, data)
     headers = {"ETag": content_tag(data), "Cache-Control": FOREVER}
