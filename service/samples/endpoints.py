@@ -19,7 +19,7 @@ from service.samples.comparing import side_by_side, steps_to_show
 from service.samples.reading import picture, samples, steps_with_pictures
 from service.samples.schemas import Comparison, SamplePage
 from service.samples.sheets import refuse_too_many, sheet_of_comparison, sheet_of_run
-from service.samples.thumbnails import Width, as_image, at_once
+from service.samples.thumbnails import Width, as_image, worked_on
 
 router = APIRouter(tags=["samples"])
 
@@ -159,6 +159,4 @@ async def sheet(tag: str, if_none_match: str | None, make: Callable[[], bytes]) 
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if is_known(if_none_match, tag):
         return Response(status_code=304, headers=headers)
-    async with at_once:
-        data = await asyncio.to_thread(make)
-    return Response(data, headers=headers, media_type="image/png")
+    return Response(await worked_on(make), headers=headers, media_type="image/png")

@@ -34,6 +34,11 @@ workers = ThreadPoolExecutor(2, thread_name_prefix="picture")
 """Pictures are worked on by few threads, so that the others go on answering. They belong to no event loop."""
 
 
+async def worked_on(work: Callable[[], bytes]) -> bytes:
+    """What `work` makes, in one of these threads."""
+    return await asyncio.get_running_loop().run_in_executor(workers, work)
+
+
 class Kept:
     """Bytes by name, the least recently used thrown out first."""
 
@@ -71,8 +76,7 @@ async def as_image(name: str, read: Callable[[], bytes], width: int | None, if_n
     known = f"{name}?{width}"
     data = kept.get(known) if width else None
     if data is None:
-        work = asyncio.get_running_loop().run_in_executor
-        data = await work(workers, lambda: thumbnail(read(), width) if width else read())
+        data = await worked_on(lambda: thumbnail(read(), width) if width else read())
         if width:
             kept.put(known, data)
     headers = {"ETag": content_tag(data), "Cache-Control": FOREVER}
