@@ -19,27 +19,30 @@ export function text(element, value) {
   if (element.textContent !== value) element.textContent = value
 }
 
-// Give `parent` one child for each key, in order. Those that stay are kept, so that focus, scroll and loaded pictures survive.
-// Of items with the same key the first counts.
+// Give `parent` one child for each key, in order. Those that stay are not touched, so that focus, scroll and loaded pictures survive, and
+// nothing of theirs is laid out anew. Of items with the same key the first counts.
 export function keyed(parent, items, keyOf, make, update) {
-  const known = new Map([...parent.children].map((child) => [child.dataset.key, child]))
-  const done = new Set()
-  let place = parent.firstElementChild
+  const wanted = new Map()
   for (const item of items) {
     const key = String(keyOf(item))
-    if (done.has(key)) continue
-    done.add(key)
+    if (!wanted.has(key)) wanted.set(key, item)
+  }
+  const known = new Map()
+  for (const child of [...parent.children]) {
+    if (wanted.has(child.dataset.key)) known.set(child.dataset.key, child)
+    else child.remove() // before the others are ordered: else each of them would be moved before it
+  }
+  let place = parent.firstElementChild
+  for (const [key, item] of wanted) {
     let child = known.get(key)
     if (!child) {
       child = make(item)
       child.dataset.key = key
     }
-    known.delete(key)
     if (child === place) place = place.nextElementSibling
     else parent.insertBefore(child, place)
     update?.(child, item) // once it has its place, so that it can be measured and scrolled
   }
-  for (const child of known.values()) child.remove()
 }
 
 // One thing after another that can be chosen; `options`: [value, label].

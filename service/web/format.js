@@ -3,28 +3,37 @@
 export const NOTHING = '–'
 const absent = (value) => value === null || value === undefined || !Number.isFinite(value)
 
-export const count = (value) => (absent(value) ? NOTHING : value.toLocaleString('en', { maximumFractionDigits: 0 }))
-export const dollars = (value) => (absent(value) ? NOTHING : value.toLocaleString('en', { style: 'currency', currency: 'USD' }))
+
+// Formats are kept: to make one takes longer than a row of a list.
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
+const money = new Intl.NumberFormat('en', { style: 'currency', currency: 'USD' })
+const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 4 })
+const significant = {}
+
+export const count = (value) => (absent(value) ? NOTHING : whole.format(value))
+export const dollars = (value) => (absent(value) ? NOTHING : money.format(value))
 
 // `digits` significant ones; `steady` keeps trailing zeros, so that a value that changes each second does not dance.
 export function number(value, digits = 3, steady = false) {
   if (absent(value)) return NOTHING
   if (value !== 0 && Math.abs(value) < 1e-4) return value.toExponential(digits - 1)
   if (Math.abs(value) >= 10 ** digits) return count(value)
-  return value.toLocaleString('en', { maximumSignificantDigits: digits, minimumSignificantDigits: steady ? digits : 1 })
+  const options = { maximumSignificantDigits: digits, minimumSignificantDigits: steady ? digits : 1 }
+  significant[[digits, steady]] ??= new Intl.NumberFormat('en', options)
+  return significant[[digits, steady]].format(value)
 }
 
 // For axes: 50000 is 50k.
-export const short = (value) => value.toLocaleString('en', { notation: 'compact', maximumSignificantDigits: 4 }).replace('K', 'k')
+export const short = (value) => compact.format(value).replace('K', 'k')
 
 export function duration(seconds) {
   if (absent(seconds)) return NOTHING
-  const whole = Math.max(0, Math.round(seconds))
+  const total = Math.max(0, Math.round(seconds))
   const two = (value) => String(value).padStart(2, '0')
-  if (whole < 60) return `${whole} s`
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`
-  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`
-  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`
+  if (total < 60) return `${total} s`
+  if (total < 3600) return `${Math.floor(total / 60)} min ${two(total % 60)} s`
+  if (total < 86400) return `${Math.floor(total / 3600)} h ${two(Math.floor((total % 3600) / 60))} min`
+  return `${Math.floor(total / 86400)} d ${Math.floor((total % 86400) / 3600)} h`
 }
 
 export const since = (instant) => (instant === null ? null : (Date.now() - Date.parse(instant)) / 1000)

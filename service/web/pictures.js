@@ -1,5 +1,5 @@
-// Pictures in `img` elements: fetched when they come into sight. Where a key is needed an `img` cannot ask by itself, so they become blobs,
-// a few at a time, kept while there is room.
+// Pictures in `img` elements: fetched when they come into sight and stay there, few at a time, what came last first. Where a key is needed an
+// `img` cannot ask by itself, so they become blobs, kept while there is room.
 import { signed } from './api.js'
 import { credentials } from './session.js'
 
@@ -7,66 +7,100 @@ const AT_ONCE = 6
 const KEPT = 600
 const NEAR = '300px'
 const MOST_TRIES = 5
+const SETTLE_MS = 100
 const kept = new Map() // address → blob's address, the least recently used first
 const wanted = new WeakMap() // img → address that it is to show
-const queue = []
+const given = new WeakMap() // img → address that it was given
+const inSight = new WeakSet()
+const queue = [] // { image, url, due, tries }
 let busy = 0
+let moved = -Infinity // when a picture last came into sight
+let later = null
 
 const near = new IntersectionObserver(
   (seen) => {
-    for (const { target, isIntersecting } of seen) if (isIntersecting) begin(target)
+    const now = performance.now()
+    const due = now - moved < SETTLE_MS ? now + SETTLE_MS : now // while one scrolls on, what flies by is not fetched
+    for (const { target, isIntersecting } of seen) {
+      inSight[isIntersecting ? 'add' : 'delete'](target)
+      if (!isIntersecting || wanted.get(target) === given.get(target)) continue
+      moved = now
+      ask(target, due)
+    }
   },
-  { rootMargin: NEAR },
+  { rootMargin: NEAR, scrollMargin: NEAR },
 )
 
-// Let `image` show `url`; when it is in sight, or at once.
+// Let `image` show `url`: when it is in sight, or at once.
 export function show(image, url, { atOnce = false } = {}) {
   if (wanted.get(image) === url) return
   wanted.set(image, url)
-  if (atOnce || kept.has(url)) return begin(image)
-  near.unobserve(image) // observed anew, it is told anew whether it is in sight
-  near.observe(image)
+  if (atOnce) inSight.add(image)
+  if (kept.has(url)) give(image, url)
+  else if (inSight.has(image)) ask(image, 0)
+  else near.observe(image)
 }
 
-export function forget(image) {
-  near.unobserve(image)
-  wanted.delete(image)
-}
-
-function begin(image) {
-  const url = wanted.get(image)
-  near.unobserve(image)
-  if (url === undefined) return
-  if (credentials() === null) return void (image.src = url)
-  if (kept.has(url)) {
-    const blob = kept.get(url)
-    kept.delete(url)
-    kept.set(url, blob)
-    return void (image.src = blob)
-  }
-  queue.push({ image, url, tries: 0 })
+function ask(image, due) {
+  queue.push({ image, url: wanted.get(image), due, tries: 0 })
   work()
 }
 
-async function work() {
-  if (busy >= AT_ONCE || queue.length === 0) return
-  const one = queue.pop() // what came into sight last is looked at now
-  if (wanted.get(one.image) !== one.url) return work()
+function work() {
+  const now = performance.now()
+  let next = Infinity
+  for (let i = queue.length - 1; i >= 0 && busy < AT_ONCE; i -= 1) {
+    const one = queue[i]
+    if (one.due > now) {
+      next = one.due
+      continue
+    }
+    queue.splice(i, 1)
+    if (wanted.get(one.image) === one.url && inSight.has(one.image)) load(one)
+  }
+  clearTimeout(later)
+  if (next < Infinity && busy < AT_ONCE) later = setTimeout(work, next - now)
+}
+
+async function load(one) {
+  const { image, url, tries } = one
   busy += 1
   try {
-    const response = await fetch(one.url, { headers: signed() })
-    if (response.status === 429 && one.tries < MOST_TRIES) {
-      const seconds = Number(response.headers.get('Retry-After')) || 1
-      setTimeout(() => (queue.push({ ...one, tries: one.tries + 1 }), work()), 1000 * seconds)
-    } else if (response.ok) {
-      keep(one.url, URL.createObjectURL(await response.blob()))
-      if (wanted.get(one.image) === one.url) one.image.src = kept.get(one.url)
+    if (credentials() === null) await fetched(image, url)
+    else {
+      const response = await fetch(url, { headers: signed() })
+      if (response.status === 429 && tries < MOST_TRIES) {
+        const seconds = Number(response.headers.get('Retry-After')) || 1
+        queue.push({ ...one, due: performance.now() + 1000 * seconds, tries: tries + 1 })
+      } else if (response.ok) {
+        keep(url, URL.createObjectURL(await response.blob()))
+        if (wanted.get(image) === url) give(image, url)
+      }
     }
   } catch {
-    wanted.delete(one.image) // the next drawing of its view asks again
+    given.delete(image)
+    if (wanted.get(image) === url) wanted.delete(image) // the next drawing of its view asks again
   }
   busy -= 1
   work()
+}
+
+// The browser fetches it for the image. Ends, too, once the image was told to show another.
+function fetched(image, url) {
+  return new Promise((resolve, reject) => {
+    image.addEventListener('load', resolve, { once: true })
+    image.addEventListener('error', reject, { once: true })
+    given.set(image, url)
+    image.src = url
+  })
+}
+
+function give(image, url) {
+  const blob = kept.get(url)
+  kept.delete(url) // and put back as the one that was used last
+  kept.set(url, blob)
+  given.set(image, url)
+  image.src = blob
 }
 
 function keep(url, blob) {

@@ -53,6 +53,35 @@ def test_only_what_is_in_sight_is_drawn(tab: Open, many: tuple[str, list[str]]):
     expect(page.locator('[data-testid=sample][data-step="0"]').first).to_be_visible()
 
 
+WATCH = """
+(parent) => {
+  window.touched = []
+  const note = ({ removedNodes, addedNodes }) => window.touched.push([removedNodes.length, [...addedNodes].map((one) => one.dataset.key)])
+  new MutationObserver((changes) => changes.forEach(note)).observe(document.querySelector(parent), { childList: true })
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("view", "parent", "by"),
+    [("", ".runs", "scrollBy(0, 1200)"), ("runs/{run}", ".matrix thead tr", "document.querySelector('.set .scroll').scrollLeft = 0")],
+)
+def test_what_stays_in_sight_is_not_touched(tab: Open, many: tuple[str, list[str]], view: str, parent: str, by: str):
+    """Who moves a row lays it out anew."""
+    page = tab(at(many, view))
+    one = f"{parent} > [data-key]"
+    expect(page.locator(one).nth(8)).to_be_visible()
+    keys = f"[...document.querySelectorAll('{one}')].map((one) => one.dataset.key)"
+    before: set[str] = set(page.evaluate(keys))
+    page.evaluate(WATCH, parent)
+    page.evaluate(by)
+    comes_true(page, "window.touched.some(([gone, come]) => gone) && window.touched.some(([gone, come]) => come.length)")
+    after: set[str] = set(page.evaluate(keys))
+    come = [key for _, added in page.evaluate("window.touched") for key in added]
+    assert before & after
+    assert sorted(come) == sorted(after - before)
+
+
 def test_a_list_is_narrowed_by_state_label_field_and_name(tab: Open, many: tuple[str, list[str]]):
     page = tab(at(many, ""))
     search, end = page.locator("#search"), page.get_by_test_id("end")

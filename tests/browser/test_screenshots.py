@@ -13,7 +13,13 @@ from tests.browser.filled import fill, show_demo
 from tests.service.inside import listening
 
 SCREEN = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", "device_scale_factor": 1}
-LOADED = "[...document.querySelectorAll('main img')].every((one) => !one.src || (one.complete && one.naturalWidth > 0))"
+LOADED = """
+[...document.querySelectorAll('main img:not(.missing)')].every((one) => {
+  const { top, bottom, left, right } = one.getBoundingClientRect()
+  const seen = bottom > 0 && top < innerHeight && right > 0 && left < innerWidth
+  return one.src ? one.complete && one.naturalWidth > 0 : !seen
+})
+"""
 
 
 def taken(page: Page, name: str) -> None:

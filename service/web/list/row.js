@@ -1,5 +1,5 @@
 // One run in a list: what it is, where it stands, what it costs.
-import { el, part, text } from '../dom.js'
+import { el, text } from '../dom.js'
 import { clock, count, dollars, duration, number, since } from '../format.js'
 
 const ACTIVE = ['queued', 'launching', 'running', 'pausing', 'cancelling']
@@ -10,7 +10,7 @@ export const isActive = (run) => ACTIVE.includes(run.state)
 export function makeRow(run, selected, choose) {
   const box = el('input', { type: 'checkbox', 'data-part': 'box', 'data-testid': 'select', onchange: (event) => choose(run.id, event.currentTarget.checked) })
   box.checked = selected.has(run.id)
-  return el(
+  const row = el(
     'li',
     { 'data-testid': 'run-row', 'data-run': run.id },
     el('label', { class: 'pick' }, box),
@@ -29,23 +29,25 @@ export function makeRow(run, selected, choose) {
       Object.entries(FACTS).map(([name, label]) => el('span', { class: 'fact', 'data-fact': name }, el('small', {}, label), ' ', el('span', { 'data-part': name, 'data-testid': name }))),
     ),
   )
+  row.parts = Object.fromEntries([...row.querySelectorAll('[data-part]')].map((one) => [one.dataset.part, one])) // looked for once
+  return row
 }
 
 export function updateRow(row, run, selected) {
   const p = run.progress
-  showState(part(row, 'state'), run)
+  const { state, bar, waits, steps, box } = row.parts
+  showState(state, run)
   row.toggleAttribute('data-over', !isActive(run) && run.state !== 'paused')
-  part(row, 'bar').value = p.fraction ?? 0
-  part(row, 'waits').hidden = !run.waiting
-  part(row, 'steps').hidden = Boolean(run.waiting)
-  part(row, 'box').checked = selected.has(run.id)
-  part(row, 'box').setAttribute('aria-label', `Select ${run.name} to compare`)
-  const waits = run.waiting ? `Waiting: ${run.waiting.because}` : ''
-  part(row, 'waits').title = waits
+  bar.value = p.fraction ?? 0
+  waits.hidden = !run.waiting
+  steps.hidden = Boolean(run.waiting)
+  box.checked = selected.has(run.id)
+  box.setAttribute('aria-label', `Select ${run.name} to compare`)
+  waits.title = run.waiting ? `Waiting: ${run.waiting.because}` : ''
   const values = {
     name: run.name,
     tags: [`…${run.id.slice(-6)}`, run.project === 'default' ? null : run.project, ...Object.entries(run.labels).map(([key, value]) => `${key}=${value}`)].filter(Boolean).join('  ·  '),
-    waits,
+    waits: waits.title,
     steps: `${count(p.step)} / ${count(p.total_steps)}`,
     loss: number(p.loss, 3, true),
     speed: number(p.images_per_second),
@@ -53,7 +55,7 @@ export function updateRow(row, run, selected) {
     cost: dollars(run.cost.dollars),
     age: duration(since(run.created_at)),
   }
-  for (const [name, value] of Object.entries(values)) text(part(row, name), value)
+  for (const [name, value] of Object.entries(values)) text(row.parts[name], value)
 }
 
 export function showState(element, run) {

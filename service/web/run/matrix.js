@@ -33,6 +33,7 @@ function makeSet(name) {
   let rows = [] // [key, { first, byStep }]
   let steps = []
   let unfolded = false
+  let drawn = null // what part of it
   const more = el('button', { class: 'more', 'data-testid': 'show-all', hidden: true, onclick: () => ((unfolded = true), block.draw()) })
   const head = el('tr')
   const body = el('tbody')
@@ -43,12 +44,13 @@ function makeSet(name) {
   const large = viewer(at)
   scroll.addEventListener('scroll', eachFrame(() => block.draw()), { passive: true })
 
-  block.take = (drawn) => {
+  block.take = (samples) => {
     const atEnd = scroll.scrollLeft + scroll.clientWidth >= scroll.scrollWidth - SIDE / 2
     const before = steps.length
-    steps = [...new Set(drawn.map((sample) => sample.step))].sort((a, b) => a - b)
-    rows = [...Map.groupBy(drawn, sameDrawing)].map(([key, same]) => [key, { first: same[0], byStep: new Map(same.map((one) => [one.step, one])) }])
+    steps = [...new Set(samples.map((sample) => sample.step))].sort((a, b) => a - b)
+    rows = [...Map.groupBy(samples, sameDrawing)].map(([key, same]) => [key, { first: same[0], byStep: new Map(same.map((one) => [one.step, one])) }])
     text(part(block, 'of'), `${count(rows.length)} ${rows.length === 1 ? 'prompt' : 'prompts'}, to step ${count(steps.at(-1))}`)
+    drawn = null
     block.draw()
     if (steps.length > before && atEnd) scroll.scrollLeft = scroll.scrollWidth // follow the newest, unless one looks at older ones
   }
@@ -60,13 +62,15 @@ function makeSet(name) {
     const [left, right] = inSight(scroll.scrollLeft - (head.firstChild?.offsetWidth ?? 0), scroll.scrollLeft + (scroll.clientWidth || 1200), CELL, steps.length, SPARE)
     const top = -body.getBoundingClientRect().top
     const [first, last] = inSight(top, top + innerHeight, CELL, folded ? FIRST : rows.length, SPARE)
+    const seen = [left, right, first, last, folded].join()
+    if (seen === drawn) return
+    drawn = seen
     const columns = steps.slice(left, right)
     const across = ['prompt', 'before', ...columns, 'after']
-    const gap = (tag, box, cells) => ((box.style.width = `${cells * CELL}px`), (box.style.minWidth = box.style.width), (box.style.padding = 0), box)
-    keyed(head, across, (step) => step, (step) => (typeof step === 'number' ? el('th', { scope: 'col' }, count(step)) : step === 'prompt' ? el('th', { scope: 'col' }, step) : el('td', { class: 'gap' })), (cell, step) => {
-      if (step === 'before') gap('td', cell, left)
-      if (step === 'after') gap('td', cell, steps.length - right)
-    })
+    const gaps = { before: left, after: steps.length - right }
+    const fit = (box, step) => step in gaps && (box.style.width = `${gaps[step] * CELL}px`)
+    const heading = (step) => (step in gaps ? el('td', { class: 'gap' }) : el('th', { scope: 'col' }, step === 'prompt' ? step : count(step)))
+    keyed(head, across, (step) => step, heading, fit)
     const down = [['above'], ...rows.slice(first, last), ['below']]
     keyed(body, down, ([key]) => key, ([key, row]) => el('tr', { class: row ? null : 'gap', 'aria-hidden': row ? null : 'true' }), (line, [key, row]) => {
       if (!row) {
@@ -75,8 +79,10 @@ function makeSet(name) {
         return
       }
       const number = rows.findIndex(([other]) => other === key)
-      keyed(line, across, (step) => step, (step) => (step === 'prompt' ? el('th', { scope: 'row', title: row.first.prompt }, el('span', { class: 'clamp' }, row.first.prompt)) : el('td', { class: typeof step === 'number' ? null : 'gap' })), (box, step) => {
-        if (typeof step !== 'number' || box.firstChild) return
+      const cell = (step) => (step === 'prompt' ? el('th', { scope: 'row', title: row.first.prompt }, el('span', { class: 'clamp' }, row.first.prompt)) : el('td', { class: step in gaps ? 'gap' : null }))
+      keyed(line, across, (step) => step, cell, (box, step) => {
+        if (step in gaps) return fit(box, step)
+        if (step === 'prompt' || box.firstChild) return
         const sample = row.byStep.get(step)
         if (!sample) return
         const column = steps.indexOf(step)
