@@ -4,11 +4,13 @@ The one that KUBECONFIG names is used as it is: it must run the training operato
 DAYRUN_TEST_SERVICE_IMAGE, DAYRUN_TEST_TRAINER_IMAGE and DAYRUN_TEST_PARTS_IMAGE hold. Without it, `boot/up.sh` makes one on this machine.
 """
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,19 +57,25 @@ class Cluster:
     @classmethod
     def booted(cls, nodes: int = 4) -> Self:
         """The one of this machine, booted when it does not run, with images of the code as it is now."""
-        # where nothing is built yet, the images wait for disk and network while Go compiles
-        with subprocess.Popen([BOOT / "images.sh", "--build-only"]) as building:
-            subprocess.run([BOOT / "up.sh", str(nodes)], check=True)
-        assert building.returncode == 0
-        subprocess.run([BOOT / "images.sh", "--hand-over-only"], check=True)
         environment = boot_environment()
         names = {part: f"localhost/dayrun-{part}:{environment['TAG']}" for part in ("service", "trainer", "parts")}
-        return cls(environment, Images(**names), ours=True)
+        made = cls(environment, Images(**names), ours=True)
+        with made.lock("boot"):  # who comes second finds it all done
+            # where nothing is built yet, the images wait for disk and network while Go compiles
+            with subprocess.Popen([BOOT / "images.sh", "--build-only"]) as building:
+                subprocess.run([BOOT / "up.sh", str(nodes)], check=True)
+            assert building.returncode == 0
+            subprocess.run([BOOT / "images.sh", "--hand-over-only"], check=True)
+        return made
 
-    def end(self) -> None:
-        """Only one that was booted here ever ends."""
-        if self.ours:
-            subprocess.run([BOOT / "down.sh"], check=True)
+    @contextmanager
+    def lock(self, name: str, exclusive: bool = True) -> Iterator[None]:
+        """Held against, or shared with, all test processes of this machine."""
+        folder = Path(self.environment.get("CACHE", tempfile.gettempdir()))
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            yield
 
     # asking
     def kubectl(self, *arguments: str, stdin: str | bytes | None = None) -> str:

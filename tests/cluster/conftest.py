@@ -17,29 +17,30 @@ from trainer.text import folder_in_package
 HERE = Path(__file__).parent
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--keep-cluster", action="store_true", help="leave the cluster that the tests booted, for the next time or to look into"
-    )
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents and not item.get_closest_marker("kueue"):
+    """Modules of the one installation are a group, and all others: of two processes, each installs and takes away what no other uses."""
+    ours = [item for item in items if HERE in item.path.parents]
+    installed = {item.path for item in ours if "dayrun" in getattr(item, "fixturenames", ())}
+    for item in ours:
+        if not item.get_closest_marker("kueue"):
             item.add_marker(pytest.mark.cluster)
+        item.add_marker(pytest.mark.xdist_group("installed" if item.path in installed else "others"))
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
 
 
 @pytest.fixture(scope="session")
-def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    own = boot_environment()["KUBECONFIG"]
-    if os.environ.get("KUBECONFIG", own) != own:
-        yield Cluster.named()
-        return
-    ran = Path(own).exists()
-    booted = Cluster.booted()
-    yield booted
-    if not ran and not request.config.getoption("--keep-cluster", default=False):
-        booted.end()
+def cluster() -> Cluster:
+    environment = boot_environment()
+    own = environment["KUBECONFIG"]
+    return Cluster.named() if os.environ.get("KUBECONFIG", own) != own else Cluster.booted()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def turn(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[None]:
+    """Held together by modules that leave the cluster as it is; one that stops its API server, or adds nodes, waits for all others."""
+    alone = request.node.get_closest_marker("alone") is not None
+    with cluster.lock("tests", exclusive=alone):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from tests.cluster.test_runs import recipe, trains
 from tests.conftest import until
 
 AWAY_SECONDS = 300.0
+pytestmark = pytest.mark.alone
 
 
 def test_an_api_server_that_is_away_for_five_minutes_costs_a_healthy_run_nothing(
