@@ -18,8 +18,9 @@ def render(attempt: Attempt, profile: ClusterProfile, owner: Object | None = Non
     hardware = attempt.recipe.hardware
     replica: Object = {"restartPolicy": "Never", "template": pod_template(attempt, profile)}
     policy: Object = {
-        # what failed is kept to be looked at; what still runs would go on to cost
-        "cleanPodPolicy": "Running",
+        # What failed is kept to be looked at; what still runs would go on to cost. The operator judges by the master alone: once that is
+        # done, it kills a worker that was about to end. A trial wants to see each pod's own end, and deletes its job itself.
+        "cleanPodPolicy": "None" if attempt.program else "Running",
         "backoffLimit": 0,  # the reconciler counts attempts, and no two of one run at once
         "ttlSecondsAfterFinished": profile.keep_finished_seconds,
     }

@@ -17,6 +17,7 @@ from trainer.text import folder_in_package
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups, too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules of the one installation are a group, and all others: of two processes, each installs and takes away what no other uses."""
     ours = [item for item in items if HERE in item.path.parents]

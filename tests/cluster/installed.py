@@ -24,6 +24,8 @@ CPU: dict[str, Any] = {
     "memory_per_process": "2Gi",
     "shared_memory_per_process": "256Mi",
 }
+NARROW = {**CPU, "memory_per_process": "150Mi", "shared_memory_per_process": "16Mi"}
+"""Too little memory to train anything: what recipes call `h100` here."""
 SIMULATED: dict[str, Any] = {
     "resource": "nvidia.com/gpu",
     "processes_per_node": 8,
@@ -54,7 +56,9 @@ def values(cluster: Cluster, claim: str | None) -> dict[str, Any]:
         "api": {"replicas": 1, **reached(cluster), "resources": {"requests": {"cpu": "50m"}}},
         "worker": {"replicas": 1, "resources": {"requests": {"cpu": "50m"}}},
         "settings": {"stop_seconds": 20, "sweep_seconds": 1},
-        "cluster": {"profile": {"hardware": {"h100": None, "cpu": CPU, "h200": SIMULATED}, "volumes": volumes, "pull_patience_seconds": 5}},
+        "cluster": {
+            "profile": {"hardware": {"h100": NARROW, "cpu": CPU, "h200": SIMULATED}, "volumes": volumes, "pull_patience_seconds": 5}
+        },
     }
 
 

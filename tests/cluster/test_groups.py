@@ -309,7 +309,7 @@ def test_a_mirror_follows_what_is_made_changed_and_deleted(cluster: Cluster, nam
 
 
 def test_a_mirror_of_what_may_not_be_read_says_that_it_sees_nothing(api: Api, namespace: str):
-    mirror = Mirror(api, Wanted(Kind("dayrun.dev/v1", "Nothing"), namespace))
+    mirror = Mirror(api, Wanted(Kind("kubeflow.org/v7", "PyTorchJob"), namespace))
     mirror.start()
     assert not mirror.wait_until_filled(3)
     assert not mirror.is_current

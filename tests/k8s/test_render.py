@@ -1,6 +1,7 @@
 """What is rendered for an attempt, as files to be read. `python -m tests.k8s.test_render` writes them anew; the diff is what to review."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ def test_an_attempt_carries_its_trace_to_every_process_and_shows_it():
         (container,) = replica["template"]["spec"]["containers"]
         assert {"name": "TRACEPARENT", "value": trace} in container["env"]
         assert {"name": "DAYRUN_LOG_FORMAT", "value": "json"} in container["env"]
+
+
+def test_a_trial_sees_how_each_of_its_pods_ends():
+    """The operator would kill workers, which are about to end, once the master is done."""
+    recipe, patch, profile, more = CASES["4x8-h200-infiniband"]
+    one = attempt(recipe, patch, **more)
+    trial = replace(one, program=("trainer.check", "nodes"))
+    policies = [job(made, PROFILES[profile])["spec"]["runPolicy"]["cleanPodPolicy"] for made in (one, trial)]
+    assert policies == ["Running", "None"]
 
 
 def test_hardware_that_the_cluster_has_not_is_refused_by_name():
