@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 @pytest.hookimpl(tryfirst=True)  # xdist looks at the groups, too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules of the one installation are a group, and all others: of two processes, each installs and takes away what no other uses."""
+    """Of two processes one gets the modules of the one installation, and the other those that add and take away nodes."""
     ours = [item for item in items if HERE in item.path.parents]
     installed = {item.path for item in ours if "dayrun" in getattr(item, "fixturenames", ())}
     for item in ours:
@@ -38,7 +38,7 @@ def cluster() -> Cluster:
 
 @pytest.fixture(scope="module", autouse=True)
 def turn(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[None]:
-    """Held together by modules that leave the cluster as it is; one that stops its API server, or adds nodes, waits for all others."""
+    """Held together by modules that leave the cluster as it is; one that stops its API server waits for all others."""
     alone = request.node.get_closest_marker("alone") is not None
     with cluster.lock("tests", exclusive=alone):
         yield

@@ -98,8 +98,8 @@ def test_more_gpus_a_node_than_there_are_are_refused_with_how_many_there_are(cli
 
 def test_what_has_no_room_waits_and_says_so_in_the_schedulers_words(client: Client):
     wide = recipe()
-    wide["hardware"] |= {"accelerator": "h200", "nodes": 8, "processes_per_node": 8}
-    wide["stages"][0]["batch_size"] = 64
+    wide["hardware"] |= {"accelerator": "h200", "nodes": 64, "processes_per_node": 8}  # more than test_scale.py adds, too
+    wide["stages"][0]["batch_size"] = 512
     run = client.create_run(wide)
     waits = until_run(client, run, lambda run: run.waiting is not None and run.waiting.code == "unschedulable", "wait for nodes")
     assert waits.state == "launching"

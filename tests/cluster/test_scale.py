@@ -34,11 +34,8 @@ REQUESTS_A_MINUTE = 3000
 """What the API server may see of us while ten runs end and ten begin in each sweep, as fast as sweeps can follow each other."""
 
 
-pytestmark = pytest.mark.alone
-
-
 @pytest.fixture(scope="module", autouse=True)
-def many_nodes(cluster: Cluster, turn: None) -> Iterator[None]:
+def many_nodes(cluster: Cluster) -> Iterator[None]:
     cluster.simulate(NODES)
     yield
     cluster.simulate(4)
