@@ -56,7 +56,7 @@ test-long: $(VENV)/dev.stamp parts ## The long tests: every kill on Postgres too
 test-cluster: $(VENV)/dev.stamp parts ## The tests on a real Kubernetes: the one that KUBECONFIG names, or one booted here (as root, on Debian)
 	@[ -n "$$KUBECONFIG" ] || $(MAKE) --no-print-directory cluster-parts
 	@[ -n "$$KUBECONFIG$(KEEP)" ] || tests/cluster/boot/with.sh sh -c '[ -f "$$KUBECONFIG" ]' || trap tests/cluster/boot/down.sh EXIT; \
-	$(BIN)/python -m pytest -m cluster tests/cluster --numprocesses 2 --dist loadgroup $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m cluster tests/cluster --numprocesses 2 --dist loadscope $(PYTEST_FLAGS)
 
 test-kueue: $(VENV)/dev.stamp parts cluster-parts ## Runs admitted by a real Kueue, on the test cluster
 	@$(BIN)/python -m pytest -m kueue tests/cluster $(PYTEST_FLAGS)

@@ -4,8 +4,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from dayrun.client import Client
 from demo.data import build, default_cache
@@ -17,15 +19,24 @@ from trainer.text import folder_in_package
 HERE = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups, too
+INSTALLED = ("api_server", "chart", "preflight", "runs")
+"""Modules that use the one installation. Of two processes one gets these, and the other those that may add and take away nodes."""
+
+
+class TwoHalves(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return str(any(f"/test_{name}.py" in nodeid for name in INSTALLED))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoHalves | None:
+    return TwoHalves(config, log) if config.option.markexpr == "cluster" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes one gets the modules of the one installation, and the other those that add and take away nodes."""
-    ours = [item for item in items if HERE in item.path.parents]
-    installed = {item.path for item in ours if "dayrun" in getattr(item, "fixturenames", ())}
-    for item in ours:
-        if not item.get_closest_marker("kueue"):
+    for item in items:
+        if HERE in item.path.parents and not item.get_closest_marker("kueue"):
             item.add_marker(pytest.mark.cluster)
-        item.add_marker(pytest.mark.xdist_group("installed" if item.path in installed else "others"))
+            assert "dayrun" not in getattr(item, "fixturenames", ()) or item.path.stem.removeprefix("test_") in INSTALLED, item
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
 
 

@@ -24,7 +24,13 @@ CPU: dict[str, Any] = {
     "memory_per_process": "2Gi",
     "shared_memory_per_process": "256Mi",
 }
-NARROW = {**CPU, "memory_per_process": "150Mi", "shared_memory_per_process": "16Mi"}
+NARROW = {
+    **CPU,
+    "memory_per_process": "150Mi",
+    "shared_memory_per_process": "16Mi",
+    "node_selector": {"nvidia.com/gpu.product": None},  # helm takes away what the chart's own values say
+    "tolerations": [],
+}
 """Too little memory to train anything: what recipes call `h100` here."""
 SIMULATED: dict[str, Any] = {
     "resource": "nvidia.com/gpu",
