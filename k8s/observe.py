@@ -105,8 +105,11 @@ def why_broken(
 ) -> tuple[str, list[str]] | None:
     """(cause, evidence) of a group that has lost a member: the others would wait for it until their collectives time out, and cost.
 
-    A node that only does not answer is waited for, until Kubernetes itself gives its pods up (`GONE_SECONDS`).
+    A node that only does not answer is waited for, until Kubernetes itself gives its pods up (`GONE_SECONDS`). Once a member has failed, or
+    the master is done, it is the operator that takes the others away; what it makes of that, it says of the job in a moment.
     """
+    if any(decides(pod) for pod in pods):
+        return None
     leaving = [pod for pod in pods if "deletionTimestamp" in pod["metadata"]]
     since = moment(conditions.get("Running", {}).get("lastTransitionTime"))
     anew = [pod for pod in pods if since is not None and (moment(pod["metadata"].get("creationTimestamp")) or since) > since]
@@ -116,6 +119,12 @@ def why_broken(
     names = sorted({pod["metadata"]["name"] for pod in [*leaving, *gone, *anew]})
     evidence = [line for _, line in found] + [f"{', '.join(names)}: taken away while the others trained, and a group cannot go on without"]
     return found[0][0] if found else "preempted", evidence
+
+
+def decides(pod: Object) -> bool:
+    """Whether the pod ended by itself in a way that ends the job."""
+    phase, metadata = pod.get("status", {}).get("phase"), pod["metadata"]
+    return "deletionTimestamp" not in metadata and (phase == "Failed" or (phase == "Succeeded" and metadata["name"].endswith("-master-0")))
 
 
 def hopeless(

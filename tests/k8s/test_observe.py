@@ -118,6 +118,8 @@ def test_what_became_of_it(verdict: Verdict, launched: str, cause: str | None):
         (look(job(), warnings=(warning('admission webhook "w" denied the request: no'),)), "spec"),
         (look(job(), warnings=(warning("pods x is forbidden: violates PodSecurity"),)), "spec"),
         (look(job(), pod(), pod("b", metadata={"deletionTimestamp": ago(0)})), "preempted"),
+        (look(job(), pod(phase="Failed"), pod("b", metadata={"deletionTimestamp": ago(0)})), None),
+        (look(job(), pod(phase="Succeeded"), gone=(pod("b", metadata={"deletionTimestamp": ago(0)}),)), None),
         (look(job(), pod(), gone=(disrupted("DeletionByPodGC"),)), "node_lost"),
         (look(job(condition("Running")), pod(), pod("b", made=30)), "preempted"),
         (look(job(condition("Running")), pod(), pod("b", made=61)), None),
