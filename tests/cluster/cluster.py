@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import psutil
 import pytest
@@ -69,13 +69,13 @@ class Cluster:
         return made
 
     @contextmanager
-    def lock(self, name: str, exclusive: bool = True) -> Iterator[None]:
+    def lock(self, name: str, exclusive: bool = True) -> Iterator[IO[str]]:
         """Held against, or shared with, all test processes of this machine."""
         folder = Path(self.environment.get("CACHE", tempfile.gettempdir()))
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
-            yield
+            yield file
 
     # asking
     def kubectl(self, *arguments: str, stdin: str | bytes | None = None) -> str:

@@ -1,10 +1,11 @@
 """The cluster of the session, and a namespace for each test that wants one. `make test-cluster` runs these tests and no others."""
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -19,8 +20,8 @@ from trainer.text import folder_in_package
 HERE = Path(__file__).parent
 
 
-INSTALLED = ("api_server", "chart", "preflight", "runs")
-"""Modules that use the one installation. Of two processes one gets these, and the other those that may add and take away nodes."""
+INSTALLED = ("api_server", "chart", "operations", "preflight", "runs")
+"""Modules of one half, among them all that use the one installation. Those of the other may add and take away nodes."""
 
 
 class TwoHalves(LoadScopeScheduling):
@@ -47,12 +48,22 @@ def cluster() -> Cluster:
     return Cluster.named() if os.environ.get("KUBECONFIG", own) != own else Cluster.booted()
 
 
+@pytest.fixture(scope="session")
+def turns(cluster: Cluster) -> Iterator[IO[str]]:
+    """The lock that all test processes of this machine share, each until it has no more tests."""
+    with cluster.lock("tests", exclusive=False) as file:
+        yield file
+
+
 @pytest.fixture(scope="module", autouse=True)
-def turn(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[None]:
-    """Held together by modules that leave the cluster as it is; one that stops its API server waits for all others."""
+def turn(request: pytest.FixtureRequest, turns: IO[str]) -> Iterator[None]:
+    """A module that stops the API server waits until the others are done."""
     alone = request.node.get_closest_marker("alone") is not None
-    with cluster.lock("tests", exclusive=alone):
-        yield
+    if alone:
+        fcntl.flock(turns, fcntl.LOCK_EX)
+    yield
+    if alone:
+        fcntl.flock(turns, fcntl.LOCK_SH)
 
 
 @pytest.fixture(scope="session")
