@@ -3,7 +3,6 @@
 export const NOTHING = '–'
 const absent = (value) => value === null || value === undefined || !Number.isFinite(value)
 
-
 // Formats are kept: to make one takes longer than a row of a list.
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 const money = new Intl.NumberFormat('en', { style: 'currency', currency: 'USD' })
@@ -18,9 +17,9 @@ export function number(value, digits = 3, steady = false) {
   if (absent(value)) return NOTHING
   if (value !== 0 && Math.abs(value) < 1e-4) return value.toExponential(digits - 1)
   if (Math.abs(value) >= 10 ** digits) return count(value)
-  const options = { maximumSignificantDigits: digits, minimumSignificantDigits: steady ? digits : 1 }
-  significant[[digits, steady]] ??= new Intl.NumberFormat('en', options)
-  return significant[[digits, steady]].format(value)
+  const least = steady ? digits : 1
+  const format = (significant[`${least}-${digits}`] ??= new Intl.NumberFormat('en', { minimumSignificantDigits: least, maximumSignificantDigits: digits }))
+  return format.format(value)
 }
 
 // For axes: 50000 is 50k.

@@ -52,7 +52,7 @@ function work() {
   for (let i = queue.length - 1; i >= 0 && busy < AT_ONCE; i -= 1) {
     const one = queue[i]
     if (one.due > now) {
-      next = one.due
+      next = Math.min(next, one.due)
       continue
     }
     queue.splice(i, 1)
@@ -87,12 +87,14 @@ async function load(one) {
 
 // The browser fetches it for the image. Ends, too, once the image was told to show another.
 function fetched(image, url) {
+  const listening = new AbortController() // an image of the slider is told many
+  const { signal } = listening
   return new Promise((resolve, reject) => {
-    image.addEventListener('load', resolve, { once: true })
-    image.addEventListener('error', reject, { once: true })
+    image.addEventListener('load', resolve, { signal })
+    image.addEventListener('error', reject, { signal })
     given.set(image, url)
     image.src = url
-  })
+  }).finally(() => listening.abort())
 }
 
 function give(image, url) {

@@ -43,8 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    environment = boot_environment()
-    own = environment["KUBECONFIG"]
+    own = boot_environment()["KUBECONFIG"]
     return Cluster.named() if os.environ.get("KUBECONFIG", own) != own else Cluster.booted()
 
 
