@@ -187,8 +187,8 @@ def trains_again(client: Client, run: Run, number: int) -> None:
     """In its attempt `number`, since the one before was taken from it."""
     now = until_run(client, run, lambda run: run.attempt == number and run.state == "running", "train again")
     assert now.cause is None
-    told = [event for event in client.events(run.id) if event.type == "state_changed" and event.data.get("cause")]
-    assert told[-1].data["cause"] == "preempted", told
+    ended = [event for event in client.events(run.id) if event.type == "state_changed" and event.attempt == number - 1]
+    assert [event.data["cause"] for event in ended if "cause" in event.data] == ["preempted"]
 
 
 def test_a_cancelled_run_leaves_no_job(dayrun: Installation, training: Run, client: Client):
