@@ -1,4 +1,4 @@
-"""What the cluster costs us, and what we cost the cluster: `make bench-cluster`, on the test cluster or on the one that KUBECONFIG names.
+"""What the cluster costs us, and what we cost the cluster: `make bench-cluster`, on the test cluster.
 
 Submit → running of the reference shape (4 × 8 simulated H200) by its parts: ours, the operator's, the scheduler's, the kubelet's (kwok); a
 look at 10, 100 and 1,000 jobs, and the requests that the API server sees of us while nothing happens and while they are made.
@@ -68,7 +68,8 @@ def known(view: View, one: Attempt) -> bool:
 
 
 def main() -> None:
-    cluster = Cluster(boot_environment(), Images(), ours=True)
+    unpulled = "localhost/simulated"  # the simulated nodes run nothing
+    cluster = Cluster(boot_environment(), Images(unpulled, unpulled, unpulled), ours=True)
     cluster.simulate(NODES)
     namespace = f"bench-{new_id('x')[-6:]}"
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})

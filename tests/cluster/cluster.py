@@ -62,10 +62,10 @@ class Cluster:
         made = cls(environment, Images(**names), ours=True)
         with made.lock("boot"):  # who comes second finds it all done
             # where nothing is built yet, the images wait for disk and network while Go compiles
-            with subprocess.Popen([BOOT / "images.sh", "--build-only"]) as building:
+            with subprocess.Popen([BOOT / "images.sh"]) as building:
                 subprocess.run([BOOT / "up.sh", str(nodes)], check=True)
             assert building.returncode == 0
-            subprocess.run([BOOT / "images.sh", "--hand-over-only"], check=True)
+            subprocess.run([BOOT / "images.sh", "--hand-over-only"], check=True)  # what was built before there was somebody to take it
         return made
 
     @contextmanager

@@ -3,8 +3,8 @@
 # build.sh kueue: Kueue, too, which few need.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
-# static, and without the machine's paths and symbols: they are copied into images and into caches
-export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
+# static, and without the machine's paths and symbols, which are not even written: they are copied into images and into caches
+export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false -gcflags=all=-dwarf=false"
 export GOGC=400 # the compiler is a Go program, too: its collector takes a tenth of the time otherwise
 
 # FOLDER COMMAND…: run the command with $out set to an empty folder, which becomes FOLDER once it succeeded
@@ -28,40 +28,34 @@ kubernetes() {
   mv "$out/dns" "$out/coredns"
 }
 
-# PACKAGE VERSION PROGRAM MODULE: build it as a dependency of an empty module: `go install` refuses modules that replace others
-alone() {
-  local work
+# PACKAGE@VERSION…: an empty module that requires them, in $work: `go install` refuses modules that replace others
+requiring() {
   work=$(mktemp -d)
-  (
-    cd "$work"
-    go mod init build 2>/dev/null
-    go get "$1@$2" 2>log || { cat log >&2; exit 1; }
-    go build -ldflags "-s -w" -o "$out/$3" "$1"
-    go list -m -f '{{.Dir}}' "$4" >dir
-  )
-  module=$(cat "$work/dir")
+  (cd "$work" && go mod init build 2>/dev/null && { go get "$@" 2>log || { cat log >&2; exit 1; }; })
+}
+program() { (cd "$work" && go build -ldflags "-s -w" -o "$out/$1" "$2"); } # NAME PACKAGE
+manifests() { kubectl kustomize "$(cd "$work" && go list -m -f '{{.Dir}}' "$1")/$2"; } # MODULE FOLDER
+
+operator() {
+  # both on the operator's client-go, which is compiled once; kwok 0.6 takes that (0.7 does not), with an easycel for its cel-go
+  requiring github.com/kubeflow/training-operator/cmd/training-operator.v1@$TRAINING_OPERATOR sigs.k8s.io/kwok/cmd/kwok@$KWOK github.com/wzshiming/easycel@v0.6.0
+  program training-operator github.com/kubeflow/training-operator/cmd/training-operator.v1
+  program kwok sigs.k8s.io/kwok/cmd/kwok
+  # what the operator's own project installs it with: custom resources, roles, web hook
+  manifests github.com/kubeflow/training-operator manifests/overlays/standalone >"$out/manifests.yaml"
+  manifests sigs.k8s.io/kwok kustomize/crd >"$out/kwok-kinds.yaml"
+  manifests sigs.k8s.io/kwok kustomize/stage/fast >"$out/kwok-stages.yaml"
   rm -rf "$work"
 }
 
-operator() {
-  alone github.com/kubeflow/training-operator/cmd/training-operator.v1 "$TRAINING_OPERATOR" training-operator github.com/kubeflow/training-operator
-  # the manifests that its own project installs it with: custom resources, roles, web hook
-  kubectl kustomize "$module/manifests/overlays/standalone" >"$out/manifests.yaml"
-}
-
-kwok() {
-  alone sigs.k8s.io/kwok/cmd/kwok "$KWOK" kwok sigs.k8s.io/kwok
-  kubectl kustomize "$module/kustomize/crd" >"$out/crd.yaml"
-  kubectl kustomize "$module/kustomize/stage/fast" >"$out/stages.yaml"
-}
-
 kueue() {
-  alone sigs.k8s.io/kueue/cmd/kueue "$KUEUE" kueue sigs.k8s.io/kueue
-  kubectl kustomize "$module/config/default" >"$out/manifests.yaml"
+  requiring sigs.k8s.io/kueue/cmd/kueue@$KUEUE
+  program kueue sigs.k8s.io/kueue/cmd/kueue
+  manifests sigs.k8s.io/kueue config/default >"$out/manifests.yaml"
+  rm -rf "$work"
 }
 
 make_once "$KUBERNETES_BIN" kubernetes
-make_once "$KWOK_BIN" kwok
 make_once "$OPERATOR_BIN" operator
-make_once "$HELM_BIN" alone helm.sh/helm/v3/cmd/helm "$HELM" helm helm.sh/helm/v3
+"$ROOT/tools/go/install" helm >/dev/null
 [ "${1-}" != kueue ] || make_once "$KUEUE_BIN" kueue

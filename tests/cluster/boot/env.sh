@@ -9,16 +9,15 @@ NETNS=dayrun
 NODE_IP=10.89.0.1 # the cluster's end of the veth pair
 HOST_IP=10.89.0.2 # this machine's end
 
-TRAINING_OPERATOR=v1.9.2 KWOK=v0.7.0 HELM=v3.22.0 KUEUE=v0.10.0
+TRAINING_OPERATOR=v1.9.2 KWOK=v0.6.1 KUEUE=v0.10.0
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$SCRIPTS/../../.." && pwd)
 # Kubernetes, etcd and CoreDNS: their versions stand in tools/go.mod, and another file is another folder
 KUBERNETES_BIN="$CACHE/bin/kubernetes-$(cat "$SCRIPTS"/tools/go.mod "$SCRIPTS"/tools/dns/main.go | sha256sum | cut -c1-12)"
-OPERATOR_BIN="$CACHE/bin/training-operator-$TRAINING_OPERATOR"
-KWOK_BIN="$CACHE/bin/kwok-$KWOK"
-HELM_BIN="$CACHE/bin/helm-$HELM"
+OPERATOR_BIN="$CACHE/bin/training-operator-$TRAINING_OPERATOR-kwok-$KWOK"
 KUEUE_BIN="$CACHE/bin/kueue-$KUEUE"
-export PATH="$KUBERNETES_BIN:$KWOK_BIN:$HELM_BIN:$PATH:/usr/sbin:/sbin"
+TOOLS_BIN="${XDG_CACHE_HOME:-$HOME/.cache}/dayrun-tools/bin" # helm: the one that checks the chart
+export PATH="$KUBERNETES_BIN:$OPERATOR_BIN:$TOOLS_BIN:$PATH:/usr/sbin:/sbin"
 CLUSTER_KUBECONFIG="$STATE/kubeconfig"
 
 TAG=${DAYRUN_IMAGE_TAG:-test}

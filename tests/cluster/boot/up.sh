@@ -9,7 +9,6 @@ if runs; then
   echo "cluster: it runs already; KUBECONFIG=$CLUSTER_KUBECONFIG"
   exit
 fi
-"$SCRIPTS/build.sh"
 "$SCRIPTS/down.sh" # what a boot that failed, or a machine that lost power, left behind
 export KUBECONFIG="$CLUSTER_KUBECONFIG"
 mkdir -p "$STATE"/{pki,cni,log} "$CONTAINERD"
@@ -43,20 +42,6 @@ await() {
   done
 }
 
-openssl genrsa -out pki/sa.key 2048 2>/dev/null
-openssl req -x509 -newkey rsa:2048 -nodes -days 365 -keyout pki/api.key -out pki/api.crt -subj /CN=kube-apiserver \
-  -addext "subjectAltName=IP:$NODE_IP,IP:10.0.0.1,IP:127.0.0.1,DNS:kubernetes,DNS:kubernetes.default.svc" 2>/dev/null
-token=$(openssl rand -hex 16)
-echo "$token,admin,admin,\"system:masters\"" >pki/tokens.csv
-cat >kubeconfig.new <<K
-apiVersion: v1
-kind: Config
-clusters: [{name: dayrun, cluster: {server: "https://$NODE_IP:6443", certificate-authority: "$STATE/pki/api.crt"}}]
-users: [{name: admin, user: {token: "$token"}}]
-contexts: [{name: dayrun, context: {cluster: dayrun, user: admin}}]
-current-context: dayrun
-K
-mv kubeconfig.new kubeconfig
 cat >containerd.toml <<K
 version = 2
 root = "$CONTAINERD"
@@ -79,6 +64,25 @@ cat >cni/10-bridge.conflist <<K
    "ipam": {"type": "host-local", "dataDir": "$STATE/addresses", "ranges": [[{"subnet": "10.88.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 K
+start containerd containerd -c containerd.toml
+await containerd client version
+# containerd takes images from here on: those that are ready before the programs are handed to it meanwhile
+"$SCRIPTS/build.sh"
+
+openssl genrsa -out pki/sa.key 2048 2>/dev/null
+openssl req -x509 -newkey rsa:2048 -nodes -days 365 -keyout pki/api.key -out pki/api.crt -subj /CN=kube-apiserver \
+  -addext "subjectAltName=IP:$NODE_IP,IP:10.0.0.1,IP:127.0.0.1,DNS:kubernetes,DNS:kubernetes.default.svc" 2>/dev/null
+token=$(openssl rand -hex 16)
+echo "$token,admin,admin,\"system:masters\"" >pki/tokens.csv
+cat >kubeconfig.new <<K
+apiVersion: v1
+kind: Config
+clusters: [{name: dayrun, cluster: {server: "https://$NODE_IP:6443", certificate-authority: "$STATE/pki/api.crt"}}]
+users: [{name: admin, user: {token: "$token"}}]
+contexts: [{name: dayrun, context: {cluster: dayrun, user: admin}}]
+current-context: dayrun
+K
+mv kubeconfig.new kubeconfig
 cat >kubelet.yaml <<K
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -112,8 +116,6 @@ start kube-apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --bind-
   --tls-cert-file=pki/api.crt --tls-private-key-file=pki/api.key --cert-dir=pki --token-auth-file=pki/tokens.csv \
   --service-account-key-file=pki/sa.key --service-account-signing-key-file=pki/sa.key --service-account-issuer=https://kubernetes.default.svc.cluster.local \
   --authorization-mode=RBAC --service-cluster-ip-range=10.0.0.0/24 --allow-privileged=true --kubelet-preferred-address-types=InternalIP
-start containerd containerd -c containerd.toml
-await containerd client version
 "$SCRIPTS/system.sh" # the control plane comes up meanwhile
 await "the API server" runs
 start kube-controller-manager kube-controller-manager --kubeconfig=kubeconfig --leader-elect=false --cert-dir=pki/kcm \
@@ -128,9 +130,9 @@ start kwok kwok --kubeconfig="$KUBECONFIG" --manage-all-nodes=false --manage-nod
 # the operator's deployment pulls from a registry; here its image is handed over, and it serves the one kind that we use
 sed -E "s#image: ghcr.io/kubeflow/training-v1/training-operator.*#image: $OPERATOR_IMAGE\n        imagePullPolicy: Never\n        args: [--enable-scheme=pytorchjob, --pytorch-init-container-image=$OPERATOR_IMAGE]#" \
   "$OPERATOR_BIN/manifests.yaml" >operator.yaml
-kubectl apply --server-side -f operator.yaml -f "$KWOK_BIN/crd.yaml" >/dev/null
+kubectl apply --server-side -f operator.yaml -f "$OPERATOR_BIN/kwok-kinds.yaml" >/dev/null
 # a kind is served a moment after its definition
-await "kwok's kind Stage" kubectl apply --server-side -f "$KWOK_BIN/stages.yaml"
+await "kwok's kind Stage" kubectl apply --server-side -f "$OPERATOR_BIN/kwok-stages.yaml"
 kubectl wait --for=create node/node1 --timeout=60s >/dev/null
 kubectl wait --for=condition=Ready node/node1 --timeout=60s >/dev/null
 # the real node says it has GPUs too: a real worker pod that asks for one is scheduled
