@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from k8s.api import Object
+from k8s.api import WORKLOAD, Object
 from k8s.pods import amount
 
 LAUNCHED, STOPPED = "dayrun.dev/launched", "dayrun.dev/stopped"
@@ -160,9 +160,9 @@ def hopeless(
 def waits_for(job: Object, conditions: dict[str, Object], pods: list[Object], warnings: list[Object]) -> tuple[str, str] | None:
     """Why it does not train yet; None once every pod runs."""
     if job["spec"].get("runPolicy", job["spec"]).get("suspend"):
-        return "admission", "Kueue has not admitted the job yet" + (
-            f": {conditions['Suspended']['message']}" if "Suspended" in conditions else ""
-        )
+        said = next((w["message"] for w in reversed(warnings) if w["involvedObject"].get("kind") == WORKLOAD.kind), None)
+        said = said or conditions.get("Suspended", {}).get("message")
+        return "admission", "Kueue has not admitted the job yet" + (f": {said}" if said else "")
     for pod in pods:
         if (condition := is_unscheduled(pod)) is not None:
             return "unschedulable", f"{pod['metadata']['name']}: {condition.get('message', 'no node has room for it')}"

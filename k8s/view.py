@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict, defaultdict
 from datetime import UTC, datetime
 
-from k8s.api import CONFIG_MAP, EVENT, NODE, POD, Api, Object
+from k8s.api import CONFIG_MAP, EVENT, NODE, POD, WORKLOAD, Api, Object
 from k8s.attempt import ATTEMPT, DAYRUN, MANAGED_BY, RUN, attempt_of
 from k8s.launch import Groups
 from k8s.mirror import Mirror, Wanted
@@ -103,19 +103,26 @@ class View:
         for key in claims.keys() | jobs.keys() | pods.keys():
             job, members = (jobs.get(key) or [None])[0], pods.get(key, [])
             about = [one for item in [*([job] if job else []), *members] for one in warnings.get(item["metadata"]["uid"], [])]
+            about += warnings.get(workload_of(job), []) if job else []
             found[key] = Seen((claims.get(key) or [None])[0], job, members, lost.get(key, []), about, nodes)
         with self._lock:
             self._by_attempt, self._sorted_at = found, time.monotonic()
         return found
 
     def _warnings(self) -> dict[str, list[Object]]:
-        """The newest of each object, oldest first."""
+        """The newest of each object, oldest first; by the object's uid, or as `workload_of` its job."""
         found: dict[str, list[Object]] = defaultdict(list)
         for event in sorted(self._events.all(), key=lambda one: str(one.get("lastTimestamp") or one.get("eventTime") or "")):
-            about = found[event.get("involvedObject", {}).get("uid", "")]
+            what = event.get("involvedObject", {})
+            about = found[what.get("name", "").rpartition("-")[0] if what.get("kind") == WORKLOAD.kind else what.get("uid", "")]
             about.append(event)
             del about[:-WARNINGS_AN_OBJECT]
         return found
+
+
+def workload_of(job: Object) -> str:
+    """What Kueue calls the workload that it makes of a job, but for a hash behind the last dash."""
+    return f"{job['kind'].lower()}-{job['metadata']['name']}"
 
 
 def by_attempt(items: list[Object]) -> dict[Key, list[Object]]:

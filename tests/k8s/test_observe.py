@@ -151,6 +151,13 @@ def test_what_it_waits_for(verdict: Verdict, code: str):
     assert verdict.waits_for[0] == code
 
 
+def test_why_kueue_does_not_admit_it_is_said_in_kueues_words():
+    suspended = {**job(), "spec": {"runPolicy": {"suspend": True}}}
+    short = {"involvedObject": {"kind": "Workload", "name": "pytorchjob-run-1-1f2e3"}, "message": "insufficient unused quota for cpu"}
+    verdict = look(suspended, warnings=(warning("of the job itself"), short))
+    assert verdict.waits_for == ("admission", "Kueue has not admitted the job yet: insufficient unused quota for cpu")
+
+
 def test_a_group_waits_for_nothing_once_every_pod_runs():
     assert look(job(), pod(), pod("b")).waits_for is None
     assert look(train_job(nodes=2), pod(), pod("b")).waits_for is None

@@ -8,6 +8,7 @@ export KUBECONFIG="$CLUSTER_KUBECONFIG"
 if ! store images --quiet "$KUEUE_IMAGE" >/dev/null 2>&1; then
   c=$(store from $BASE_IMAGE)
   store copy --quiet "$c" "$KUEUE_BIN/kueue" /manager >/dev/null
+  store config --user 65532:65532 "$c" # as in its own image: its pod must not run as root
   store commit --quiet --rm "$c" "$KUEUE_IMAGE" >/dev/null
 fi
 python3 "$SCRIPTS/load.py" "$KUEUE_IMAGE"
