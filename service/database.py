@@ -6,7 +6,7 @@ begin with the write lock in hand. On Postgres several writers work at once; who
 
 import os
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -84,6 +84,7 @@ class Database:
             prepare(self.engine.sync_engine)
         else:
             leave_dead_connections(self.engine.sync_engine)
+            event.listen(self.engine.sync_engine, "do_executemany", one_after_another)
             if settings.database_pgbouncer:
                 limit_each_transaction(self.engine.sync_engine, settings)
         # a reader on Postgres needs no transaction, and BEGIN and ROLLBACK would cost two round trips
@@ -165,6 +166,17 @@ def leave_dead_connections(engine: Engine) -> None:
             raise InvalidatePoolError("the database has closed the connection")
 
     event.listen(engine, "checkout", taken)
+
+
+def one_after_another(cursor: Any, statement: str, parameters: Sequence[Any], context: Any) -> bool:
+    """`executemany` without psycopg's pipeline, in which Postgres takes all for one command that is under way: none of its limits ends
+    who stalls there, and the rows of the first statements stay locked."""
+    changed = 0
+    for each in parameters:
+        cursor.execute(statement, each)
+        changed += cursor.rowcount
+    context._rowcount = changed  # which the unit of work compares with what it meant to change
+    return True
 
 
 def limit_each_transaction(engine: Engine, settings: Settings) -> None:
