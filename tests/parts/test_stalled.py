@@ -12,19 +12,14 @@ from sqlalchemy.exc import DBAPIError
 from service.database import Database
 from service.settings import Settings
 from service.stack import Stack
-from tests.conftest import cluster, until
-
-
-class Word(str):
-    """One that the driver is asked to write down."""
+from tests.conftest import until
 
 
 async def test_rows_are_free_again_though_their_holder_stalled_between_many_statements(stack: Stack, tmp_path: Path):
     """As a machine does that is paused, or a process that waits for memory."""
-    settings = Settings(home=tmp_path, database=cluster(stack, "stalled")["DAYRUN_DATABASE"], lease_seconds=0.2)
-    assert settings.database is not None
-    database = Database(settings)
-    with psycopg.connect(settings.database, autocommit=True) as successor:
+    address = stack.postgres.create_database("stalled")
+    database = Database(Settings(home=tmp_path, database=address, lease_seconds=2))
+    with psycopg.connect(address, autocommit=True) as successor:
         successor.execute("CREATE TABLE rows (id text PRIMARY KEY, changes int)")
         successor.execute("INSERT INTO rows VALUES ('a', 0), ('b', 0)")
         successor.execute("SET lock_timeout = '100ms'")
@@ -46,16 +41,15 @@ async def test_rows_are_free_again_though_their_holder_stalled_between_many_stat
 
         async with database.engine.connect() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
-            driver.adapters.register_dumper(Word, Stalls)
-            many = [{"id": Word("a")}, {"id": Word("b")}]
+            driver.adapters.register_dumper(str, Stalls)
             with pytest.raises(DBAPIError):
-                await connection.execute(text("UPDATE rows SET changes = 100 WHERE id = :id"), many)
+                await connection.execute(text("UPDATE rows SET changes = 100 WHERE id = :id"), [{"id": "a"}, {"id": "b"}])
         assert successor.execute("SELECT id, changes FROM rows ORDER BY id").fetchall() == [("a", 1), ("b", 0)]
     await database.close()
 
 
 async def test_many_statements_tell_how_many_rows_they_changed(stack: Stack, tmp_path: Path):
-    database = Database(Settings(home=tmp_path, database=cluster(stack, "counted")["DAYRUN_DATABASE"]))
+    database = Database(Settings(home=tmp_path, database=stack.postgres.create_database("counted")))
     async with database.engine.begin() as connection:
         await connection.execute(text("CREATE TABLE rows (id int PRIMARY KEY)"))
         await connection.execute(text("INSERT INTO rows VALUES (1), (2), (3)"))

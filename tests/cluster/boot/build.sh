@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the cluster's programs from their Go modules, each version once. Cold, with the images beside it: a quarter of an hour of two cores, or half as much again.
+# Builds the cluster's programs from their Go modules, each version once. Cold, with the images beside it: a quarter of an hour of two cores.
 # build.sh kueue: Kueue, too, which few need.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
